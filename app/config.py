@@ -1,0 +1,277 @@
+"""The bot's configuration: a YAML file read into pydantic models, and secrets read from the environment.
+
+`load_config()` reads `explorer.yaml` (or the file named by `EXPLORER_CONFIG`), `Secrets()` the environment and
+`.env`. An unknown key or a wrong value is a `ConfigError` whose message names field, value and remedy.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app import clock
+
+Minutes = Annotated[float, Field(gt=0, le=60 * 24 * 365)]
+Handle = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^@?[A-Za-z0-9_]{1,15}$")]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50)]
+Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+
+
+class ConfigError(ValueError):
+    """A config or an environment that cannot be used. The message names field, value and remedy."""
+
+
+class Section(BaseModel):
+    """A part of the config: unknown keys are refused, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PersonaConfig(Section):
+    name: Name = Field(description="What the bot calls itself.")
+    description: Line = Field(description="Who it is, in a sentence or two, as the model is told it.")
+    tone: Line = Field(description="How it speaks, e.g. 'curious, warm, brief'.")
+    interests: list[Line] = Field(min_length=1, max_length=20, description="What it posts about.")
+    adaptive: bool = Field(
+        default=False,
+        description="Whether tone and interests may be revised, within bounds, from what earned most.",
+    )
+
+
+class LoopConfig(Section):
+    """Lengths in posts, intervals in minutes of world time."""
+
+    tl_retrieval_length: int = Field(default=50, ge=5, le=800, description="Posts read from the timeline a turn.")
+    tl_retrieval_interval: Minutes = Field(default=15, description="Minutes between timeline retrievals.")
+    engagement_retrieval_interval: Minutes = Field(default=15, description="Minutes between metric retrievals.")
+    ppo_interval: Minutes = Field(default=24 * 60, description="Minutes between attempted PPO runs.")
+    mentions_interval: Minutes = Field(default=5, description="Minutes between retrievals of mentions.")
+    own_post_interval: Minutes = Field(default=6 * 60, description="Minutes between posts of its own.")
+    community_interval: Minutes = Field(default=24 * 60, description="Minutes between refreshes of the community.")
+    persona_interval: Minutes = Field(default=7 * 24 * 60, description="Minutes between revisions, if adaptive.")
+    max_target_age: Minutes = Field(default=12 * 60, description="Age in minutes over which a post is not answered.")
+    selection_share: float = Field(
+        default=0.2, gt=0, le=1, description="Share of judged posts answered: those with the best scores."
+    )
+    exploration_share: float = Field(
+        default=0.08, ge=0, le=0.5, description="Chance that a post is answered whatever its score."
+    )
+    max_replies_per_turn: int = Field(default=5, ge=1, le=100, description="Drafts written per timeline turn.")
+    max_drafts_per_target: int = Field(default=2, ge=1, le=5, description="Attempts before a target is given up.")
+
+
+# The seed calls the same class by both names.
+IntervalConfig = LoopConfig
+
+
+class LoraConfig(Section):
+    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685)."""
+
+    rank: int = Field(default=16, ge=1, le=256)
+    alpha: int = Field(default=32, ge=1, le=512)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: list[str] = Field(default=["q_proj", "k_proj", "v_proj"], min_length=1)
+
+
+class SFTConfig(Section):
+    approximate_tokens: int = Field(
+        default=8_000_000_000,
+        ge=1,
+        description="Tokens to pull from X, about; 8B is near optimal for 360M parameters (arXiv 2203.15556).",
+    )
+    lora: LoraConfig = LoraConfig()
+    learning_rate: float = Field(default=2e-4, gt=0, lt=1)
+    epochs: float = Field(default=1.0, gt=0, le=100)
+    batch_size: int = Field(default=16, ge=1, description="Packed sequences per optimiser step.")
+    max_length: int = Field(default=512, ge=32, le=8192, description="Tokens per packed sequence.")
+
+
+class PPOConfig(Section):
+    """PPO over logged posts; each default is argued in `docs/learning.md`."""
+
+    lora: LoraConfig = LoraConfig()
+    learning_rate: float = Field(default=5e-4, gt=0, lt=1)
+    epochs: int = Field(default=2, ge=1, le=4, description="Passes over the samples of a run.")
+    batch_size: int = Field(default=32, ge=1, description="Samples per optimiser step.")
+    micro_batch_size: int = Field(default=8, ge=1, description="Samples per forward pass.")
+    clip: float = Field(default=0.2, gt=0, lt=1, description="Clip range of the ratio to the proximal policy.")
+    kl_coefficient: float = Field(default=0.05, ge=0, description="Weight of the k3 KL to the reference.")
+    max_behaviour_weight: float = Field(default=2.0, ge=1, description="Cap of the proximal/behaviour weight.")
+    target_kl: float = Field(default=2.0, gt=0, description="Sequence KL to the behaviour policy, in nats, to stop at.")
+    min_ess: float = Field(default=0.3, ge=0, le=1, description="Effective sample size per sample to go on at.")
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    min_samples: int = Field(default=64, ge=2, description="Fresh rewarded drafts before a run is worth it.")
+    max_samples: int = Field(default=2048, ge=2, description="Most samples of one run, the newest first.")
+    reward_age: Minutes = Field(default=24 * 60, description="Age in minutes at which engagement is the reward.")
+    reward_weights: dict[str, float] = Field(
+        default={"likes": 1.0, "retweets": 2.0, "quotes": 1.0, "replies": 1.0},
+        description="What a like, a repost, a quote and a reply are worth; the last two times their sign.",
+    )
+    refused_reward: float = Field(default=-2.0, description="Reward of a draft that was refused, in deviations.")
+    reference_share: float = Field(
+        default=0.05, ge=0, le=0.5, description="Share of drafts written by the frozen reference, for comparison."
+    )
+
+
+class ModelConfig(Section):
+    hf_repo_id: str = Field(
+        default="HuggingFaceTB/SmolLM2-360M-Instruct",
+        min_length=1,
+        description="A repository on the Hugging Face hub, or a directory with a model in it.",
+    )
+    checkpoint_dir: str = Field(default="checkpoints", min_length=1, description="Where checkpoints are kept.")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        default="auto", description="'auto' is bfloat16 where the processor computes in it, else float32."
+    )
+    temperature: float = Field(default=0.7, gt=0, le=2, description="The tempered softmax is the policy.")
+    max_new_tokens: int = Field(default=60, ge=8, le=512, description="Longest draft, in tokens.")
+    max_prompt_tokens: int = Field(default=1024, ge=128, le=8192, description="Longest prompt, in tokens.")
+    batch_size: int = Field(default=32, ge=1, le=1024, description="Sequences written or judged at a time.")
+
+
+class SafetyConfig(Section):
+    """What may be said, to whom, how often."""
+
+    max_posts_per_hour: int = Field(default=10, ge=1, le=300)
+    max_posts_per_day: int = Field(default=50, ge=1, le=2400)
+    author_cooldown: Minutes = Field(default=12 * 60, description="Minutes before the same author is answered again.")
+    blocked_terms: list[Line] = Field(default=[], description="A draft with one of these words is refused.")
+    max_similarity: float = Field(
+        default=0.6, gt=0, le=1, description="Likeness to a recent post (0 to 1) at which a draft is a copy."
+    )
+
+
+class BudgetConfig(Section):
+    """Money, in US dollars. A request that would break a cap is put off, never made."""
+
+    tier: Literal["pay-per-use", "basic", "pro", "enterprise"] = "pay-per-use"
+    max_usd_per_day: float = Field(default=5.0, ge=0)
+    max_usd_per_month: float = Field(default=100.0, ge=0)
+
+
+class VibeBotConfig(Section):
+    user_id: str = Field(pattern=r"^[0-9]{1,19}$", description="The numeric X user id of the bot's account.")
+    accounts_to_follow: list[Handle] = Field(min_length=1, description="Handles that seed the community.")
+    persona: PersonaConfig
+    loop: LoopConfig = LoopConfig()
+    sft: SFTConfig = SFTConfig()
+    ppo: PPOConfig = PPOConfig()
+    model: ModelConfig = ModelConfig()
+    safety: SafetyConfig = SafetyConfig()
+    budget: BudgetConfig = BudgetConfig()
+    bot_id: str = Field(
+        default="explorer",
+        pattern=r"^[a-z][a-z0-9-]{0,30}$",
+        description="Names this bot in every row it writes; one deployment may serve several.",
+    )
+    live: bool = Field(default=False, description="Whether posts are really sent. Anything else is a dry run.")
+    data_dir: str = Field(default="data", min_length=1, description="Root of exports, data sets and logs.")
+
+    @field_validator("accounts_to_follow")
+    @classmethod
+    def _distinct(cls, handles: list[str]) -> list[str]:
+        plain = [handle.removeprefix("@") for handle in handles]
+        twice = sorted({handle for handle in plain if [h.lower() for h in plain].count(handle.lower()) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is listed twice; remove one")
+        return plain
+
+
+class Secrets(BaseSettings):
+    """Keys and addresses. They come from the environment or `.env` and are never written anywhere."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    x_api_key: SecretStr | None = None
+    x_api_secret: SecretStr | None = None
+    x_access_token: SecretStr | None = None
+    x_access_token_secret: SecretStr | None = None
+    x_base_url: str = Field(default="https://api.twitter.com", pattern=r"^https?://[^/]+/?$")
+    database_url: SecretStr = SecretStr("postgresql+psycopg2://explorer:explorer@127.0.0.1:5432/explorer")
+    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+
+
+def config_path() -> Path:
+    """Where the config is looked for: `EXPLORER_CONFIG`, or `explorer.yaml` in the working directory."""
+    return Path(os.environ.get("EXPLORER_CONFIG", "explorer.yaml"))
+
+
+def load_config(path: str | Path | None = None) -> VibeBotConfig:
+    """Read and check a config file.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or a field is unknown, missing or wrong.
+    """
+    file = Path(path) if path is not None else config_path()
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"no config at {file}: copy explorer.example.yaml there, or set EXPLORER_CONFIG to the file you use"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{file} cannot be read as YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{file} holds {type(raw).__name__}, not settings; start from explorer.example.yaml")
+    return parse_config(raw, source=str(file))
+
+
+def parse_config(raw: dict[str, Any], source: str = "config") -> VibeBotConfig:
+    """Check settings that are already read.
+
+    Raises:
+        ConfigError: a field is unknown, missing or wrong; the message has a line for each.
+    """
+    try:
+        return VibeBotConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(explain(error, source)) from None
+
+
+def load_secrets() -> Secrets:
+    """Read secrets and addresses, and check `EXPLORER_CLOCK` with them.
+
+    Raises:
+        ConfigError: naming the variable and the remedy, never a secret's value.
+    """
+    try:
+        clock.world()
+        return Secrets()
+    except ValidationError as error:
+        names = ", ".join(".".join(map(str, item["loc"])).upper() for item in error.errors())
+        raise ConfigError(f"environment: {names} cannot be used; .env.example says what each should be") from None
+    except ValueError as error:
+        raise ConfigError(f"environment: {error}") from None
+
+
+def explain(error: ValidationError, source: str) -> str:
+    """One line per wrong field: where, what stood there, what to do."""
+    lines = []
+    for item in error.errors(include_url=False):
+        field = ".".join(str(part) for part in item["loc"]) or "(the whole)"
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{field}: unknown setting; remove it or correct its name{_did_you_mean(item['loc'])}")
+        elif item["type"] == "missing":
+            lines.append(f"{field}: missing; add it (explorer.example.yaml shows how)")
+        else:
+            lines.append(f"{field}: got {item['input']!r}; {item['msg'][0].lower()}{item['msg'][1:]}")
+    return f"{source} has {len(lines)} wrong setting(s):\n  " + "\n  ".join(lines)
+
+
+def _did_you_mean(location: tuple[int | str, ...]) -> str:
+    import difflib  # only when something is wrong
+
+    section: type[BaseModel] = VibeBotConfig
+    for part in location[:-1]:
+        annotation = section.model_fields[str(part)].annotation if str(part) in section.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return ""
+        section = annotation
+    close = difflib.get_close_matches(str(location[-1]), section.model_fields, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

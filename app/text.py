@@ -1,0 +1,66 @@
+"""What X counts and compares in a text: its weighted length, its links and mentions, its canonical form.
+
+Rules: https://docs.x.com/fundamentals/counting-characters. The counting itself is twitter-text's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import re
+import unicodedata
+import warnings
+
+with warnings.catch_warnings():
+    # twitter-text-parser reads its tables through pkg_resources, which warns on every import.
+    warnings.simplefilter("ignore")
+    import twitter_text
+
+MAX_WEIGHTED_LENGTH = 280
+URL = re.compile(r"https?://\S+", re.IGNORECASE)
+MENTION = re.compile(r"(?<![\w@/.])@([A-Za-z0-9_]{1,15})(?![\w@])")
+WHITE_SPACE = re.compile(r"\s+")
+
+
+def weighted_length(text: str) -> int:
+    """Length as X counts it: NFC, a URL is 23, most of CJK and any emoji is 2."""
+    return int(twitter_text.parse_tweet(text).weightedLength)
+
+
+def fits(text: str) -> bool:
+    """Whether X would take the text as one post."""
+    return bool(text.strip()) and weighted_length(text) <= MAX_WEIGHTED_LENGTH
+
+
+def mentions(text: str) -> list[str]:
+    """Handles mentioned in a text, without the @, in lower case, in order."""
+    return [handle.lower() for handle in MENTION.findall(text)]
+
+
+def canonical(text: str) -> str:
+    """The form in which two texts are the same post: entities unescaped, links dropped, NFKC, one case.
+
+    X escapes `&`, `<` and `>` in what it returns and replaces links by t.co ones, so a text that comes
+    back can only be matched in this form.
+    """
+    plain = unicodedata.normalize("NFKC", html.unescape(text))
+    return WHITE_SPACE.sub(" ", URL.sub(" ", plain)).strip().casefold()
+
+
+def text_hash(text: str) -> str:
+    """A hash of the canonical form, in hex. Equal for posts that X would call duplicates."""
+    return hashlib.sha256(canonical(text).encode()).hexdigest()
+
+
+def shingles(text: str, size: int = 3) -> set[tuple[str, ...]]:
+    """Overlapping runs of `size` words of the canonical form; the whole text if it is shorter."""
+    words = canonical(text).split()
+    if len(words) <= size:
+        return {tuple(words)} if words else set()
+    return {tuple(words[i : i + size]) for i in range(len(words) - size + 1)}
+
+
+def similarity(left: str, right: str) -> float:
+    """Jaccard similarity of the shingles of two texts, 0 to 1. 1 means the same words in the same order."""
+    a, b = shingles(left), shingles(right)
+    return len(a & b) / len(a | b) if a and b else 0.0

@@ -1,0 +1,1 @@
+"""The database: models, sessions, and the documents generated from them. Nothing in here knows the app."""

@@ -1,0 +1,37 @@
+"""Every table of Explorer. `Base.metadata` is what Alembic compares the database with."""
+
+from dbs.models.base import Base
+from dbs.models.community import Bot, Community, Membership, SeedHandle
+from dbs.models.drafts import Draft, DraftSample, PersonaVersion
+from dbs.models.learning import Checkpoint, GateVerdict, Reward, TrainingRun, TrainingSample
+from dbs.models.operations import Capability, Cursor, Event, Lease, LedgerEntry, Loop, RateWindow
+from dbs.models.posts import Engagement, Post, QuoteComment
+from dbs.models.timeline import Judgement, TimelinePost
+
+__all__ = [
+    "Base",
+    "Bot",
+    "Capability",
+    "Checkpoint",
+    "Community",
+    "Cursor",
+    "Draft",
+    "DraftSample",
+    "Engagement",
+    "Event",
+    "GateVerdict",
+    "Judgement",
+    "Lease",
+    "LedgerEntry",
+    "Loop",
+    "Membership",
+    "PersonaVersion",
+    "Post",
+    "QuoteComment",
+    "RateWindow",
+    "Reward",
+    "SeedHandle",
+    "TimelinePost",
+    "TrainingRun",
+    "TrainingSample",
+]
