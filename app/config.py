@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app import clock
@@ -114,7 +122,10 @@ class PPOConfig(Section):
     )
     refused_reward: float = Field(default=-2.0, description="Reward of a draft that was refused, in deviations.")
     reference_share: float = Field(
-        default=0.05, ge=0, le=0.5, description="Share of drafts written by the frozen reference, for comparison."
+        default=0.05,
+        ge=0,
+        le=0.5,
+        description="Share of drafts written by the frozen reference, for comparison.",
     )
 
 

@@ -35,7 +35,9 @@ class Base(DeclarativeBase):
 def bot_id(*, primary_key: bool = False) -> Mapped[str]:
     """The bot that a row belongs to."""
     return mapped_column(
-        ForeignKey("bots.bot_id", ondelete="CASCADE"), primary_key=primary_key, comment="The bot this row belongs to."
+        ForeignKey("bots.bot_id", ondelete="CASCADE"),
+        primary_key=primary_key,
+        comment="The bot this row belongs to.",
     )
 
 

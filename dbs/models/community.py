@@ -67,7 +67,8 @@ class Membership(Base):
     follow_reason: Mapped[str | None] = mapped_column(comment="Why following is pending or unavailable.")
     followed_at: Mapped[datetime | None] = mapped_column(comment="World time at which X confirmed the follow.")
     reply_policy: Mapped[str] = mapped_column(
-        default=ReplyPolicy.REPLY, comment="May the bot reply, only watch, or is the user blocked from its view."
+        default=ReplyPolicy.REPLY,
+        comment="May the bot reply, only watch, or is the user blocked from its view.",
     )
     opted_out_at: Mapped[datetime | None] = mapped_column(comment="World time at which the user asked it to stop.")
     joined_at: Mapped[datetime] = mapped_column(comment="World time at which the user entered the community.")
@@ -84,7 +85,8 @@ class SeedHandle(Base):
     handle: Mapped[str] = mapped_column(primary_key=True, comment="Handle as configured, without @.")
     state: Mapped[str] = mapped_column(comment="Whether X knows the handle.")
     user_id: Mapped[str | None] = mapped_column(
-        ForeignKey("community_db.user_id", ondelete="SET NULL"), comment="The user it belongs to; NULL if unresolved."
+        ForeignKey("community_db.user_id", ondelete="SET NULL"),
+        comment="The user it belongs to; NULL if unresolved.",
     )
     reason: Mapped[str | None] = mapped_column(comment="What X answered where it could not be resolved.")
     checked_at: Mapped[datetime | None] = mapped_column(comment="World time of the last attempt.")

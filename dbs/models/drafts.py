@@ -40,9 +40,7 @@ class Draft(Base):
         one_of("kind", Kind),
         one_of("state", DraftState),
         one_of("arm", Arm),
-        ForeignKeyConstraint(
-            ["bot_id", "persona_version"], ["persona_versions.bot_id", "persona_versions.version"]
-        ),
+        ForeignKeyConstraint(["bot_id", "persona_version"], ["persona_versions.bot_id", "persona_versions.version"]),
         Index("ix_drafts_approved", "bot_id", "created_at", postgresql_where=text("state = 'approved'")),
         Index("ix_drafts_target", "bot_id", "target_post_id"),
         Index("ix_drafts_checkpoint", "bot_id", "checkpoint_id", "created_at"),
@@ -53,13 +51,17 @@ class Draft(Base):
     draft_id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id, comment="Ours.")
     bot_id: Mapped[str] = bot_id()
     kind: Mapped[str] = mapped_column(comment="reply, post or quote.")
-    content: Mapped[str] = mapped_column(comment="The text as sampled, outer white space aside; if `edited`, as edited.")
+    content: Mapped[str] = mapped_column(
+        comment="The text as sampled, outer white space aside; if `edited`, as edited."
+    )
     state: Mapped[str] = mapped_column(comment="approved, rejected, or used in a post.")
     reject_rule: Mapped[str | None] = mapped_column(comment="The rule that refused it, e.g. too_long.")
     reject_reason: Mapped[str | None] = mapped_column(comment="The same in words, with the values.")
     edited: Mapped[bool] = mapped_column(default=False, comment="Whether a person changed the text.")
     attempt: Mapped[int] = mapped_column(comment="1 for the first draft for a target, 2 for the next …")
-    target_post_id: Mapped[str | None] = mapped_column(comment="X id of the post answered or quoted; NULL for own posts.")
+    target_post_id: Mapped[str | None] = mapped_column(
+        comment="X id of the post answered or quoted; NULL for own posts."
+    )
     target_author_id: Mapped[str | None] = mapped_column(comment="X id of its author.")
     topic: Mapped[str | None] = mapped_column(comment="What a post of its own is about; NULL for replies.")
     judgement_id: Mapped[uuid.UUID | None] = mapped_column(
@@ -95,7 +97,9 @@ class Draft(Base):
 
 class DraftSample(Base):
     __tablename__ = "draft_samples"
-    __table_args__ = ({"comment": "The sampled sequence of each draft, apart from the rows that are read all the time."},)
+    __table_args__ = (
+        {"comment": "The sampled sequence of each draft, apart from the rows that are read all the time."},
+    )
 
     draft_id: Mapped[uuid.UUID] = mapped_column(
         ForeignKey("drafts.draft_id", ondelete="CASCADE"), primary_key=True, comment="The draft."
@@ -107,5 +111,6 @@ class DraftSample(Base):
         ARRAY(Integer), comment="The tokens sampled, the end token included where the model ended by itself."
     )
     logprobs: Mapped[list[float]] = mapped_column(
-        ARRAY(REAL), comment="Natural log-probability of each output token under the tempered softmax, as sampled."
+        ARRAY(REAL),
+        comment="Natural log-probability of each output token under the tempered softmax, as sampled.",
     )

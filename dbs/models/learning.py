@@ -22,7 +22,9 @@ class Checkpoint(Base):
         Index("uq_checkpoints_reference", "bot_id", unique=True, postgresql_where=text("is_reference")),
         Index("uq_checkpoints_canary", "bot_id", unique=True, postgresql_where=text("state = 'canary'")),
         Index("ix_checkpoints_bot", "bot_id", "created_at"),
-        {"comment": "Every set of weights a bot has written with or might. The files are immutable; only pointers move."},
+        {
+            "comment": "Every set of weights a bot has written with or might. The files are immutable; only pointers move."
+        },
     )
 
     checkpoint_id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id, comment="Ours.")
@@ -57,7 +59,9 @@ class TrainingRun(Base):
     bot_id: Mapped[str] = bot_id()
     kind: Mapped[str] = mapped_column(comment="sft or ppo.")
     state: Mapped[str] = mapped_column(comment="running, succeeded, stopped by a rule, or failed.")
-    fence: Mapped[int] = mapped_column(BigInteger, comment="The lease's fence when it began; only the newest may commit.")
+    fence: Mapped[int] = mapped_column(
+        BigInteger, comment="The lease's fence when it began; only the newest may commit."
+    )
     started_at: Mapped[datetime] = mapped_column(comment="Wall time.")
     finished_at: Mapped[datetime | None] = mapped_column(comment="Wall time.")
     parent_id: Mapped[uuid.UUID | None] = mapped_column(
@@ -93,7 +97,9 @@ class Reward(Base):
     __tablename__ = "rewards"
     __table_args__ = (
         Index("ix_rewards_bot", "bot_id", "computed_at"),
-        {"comment": "The reward of each draft, with every term of its sum. Once computed for a version it never changes."},
+        {
+            "comment": "The reward of each draft, with every term of its sum. Once computed for a version it never changes."
+        },
     )
 
     draft_id: Mapped[uuid.UUID] = mapped_column(
@@ -101,7 +107,9 @@ class Reward(Base):
     )
     reward_version: Mapped[str] = mapped_column(primary_key=True, comment="Version of the formula and its weights.")
     bot_id: Mapped[str] = bot_id()
-    engagement: Mapped[float | None] = mapped_column(comment="Weighted counts at the reward age; NULL for a refused draft.")
+    engagement: Mapped[float | None] = mapped_column(
+        comment="Weighted counts at the reward age; NULL for a refused draft."
+    )
     expected: Mapped[float | None] = mapped_column(comment="What its place would have earned anyway; NULL likewise.")
     reward: Mapped[float] = mapped_column(comment="What learning uses.")
     age_s: Mapped[float | None] = mapped_column(comment="Age at which the counts were read, in seconds.")
@@ -118,9 +126,7 @@ class GateVerdict(Base):
 
     verdict_id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id, comment="Ours.")
     bot_id: Mapped[str] = bot_id()
-    checkpoint_id: Mapped[uuid.UUID] = mapped_column(
-        ForeignKey("checkpoints.checkpoint_id"), comment="The candidate."
-    )
+    checkpoint_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("checkpoints.checkpoint_id"), comment="The candidate.")
     incumbent_id: Mapped[uuid.UUID] = mapped_column(
         ForeignKey("checkpoints.checkpoint_id"), comment="What it was compared with."
     )

@@ -29,7 +29,9 @@ class Loop(Base):
 
 class Lease(Base):
     __tablename__ = "leases"
-    __table_args__ = ({"comment": "Locks that expire. Each taking raises `fence`, which ends the claims of older holders."},)
+    __table_args__ = (
+        {"comment": "Locks that expire. Each taking raises `fence`, which ends the claims of older holders."},
+    )
 
     bot_id: Mapped[str] = bot_id(primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True, comment="What is locked, e.g. training.")
@@ -51,12 +53,16 @@ class Cursor(Base):
 class RateWindow(Base):
     __tablename__ = "rate_windows"
     __table_args__ = (
-        {"comment": "What X still allows, per account, end-point and span, reserved before and corrected after each request."},
+        {
+            "comment": "What X still allows, per account, end-point and span, reserved before and corrected after each request."
+        },
     )
 
     account: Mapped[str] = mapped_column(primary_key=True, comment="X id of the account, or app for an app-wide limit.")
     endpoint: Mapped[str] = mapped_column(primary_key=True, comment="e.g. GET /2/tweets.")
-    span_s: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, comment="Length in seconds: 900 or 86400.")
+    span_s: Mapped[int] = mapped_column(
+        primary_key=True, autoincrement=False, comment="Length in seconds: 900 or 86400."
+    )
     allowed: Mapped[int] = mapped_column(comment="Requests per window.")
     remaining: Mapped[int] = mapped_column(comment="Requests left.")
     resets_at: Mapped[datetime] = mapped_column(comment="World time at which it is full again.")

@@ -20,16 +20,24 @@ class Post(Base):
         one_of("kind", Kind),
         one_of("state", PostState),
         one_of("sent_by", SentBy),
-        ForeignKeyConstraint(
-            ["bot_id", "persona_version"], ["persona_versions.bot_id", "persona_versions.version"]
-        ),
+        ForeignKeyConstraint(["bot_id", "persona_version"], ["persona_versions.bot_id", "persona_versions.version"]),
         Index("uq_bot_db_target", "bot_id", "kind", "target_post_id", unique=True, postgresql_where=text(LIVE)),
         Index("uq_bot_db_text", "bot_id", "text_hash", unique=True, postgresql_where=text(LIVE)),
         Index("uq_bot_db_draft", "draft_id", unique=True, postgresql_where=text(LIVE)),
         Index("uq_bot_db_x_post", "bot_id", "x_post_id", unique=True),
         Index("ix_bot_db_to_send", "bot_id", "due_at", postgresql_where=text("state = 'queued'")),
-        Index("ix_bot_db_to_find", "bot_id", "due_at", postgresql_where=text("state IN ('sending', 'unconfirmed')")),
-        Index("ix_bot_db_to_measure", "bot_id", "next_measure_at", postgresql_where=text("next_measure_at IS NOT NULL")),
+        Index(
+            "ix_bot_db_to_find",
+            "bot_id",
+            "due_at",
+            postgresql_where=text("state IN ('sending', 'unconfirmed')"),
+        ),
+        Index(
+            "ix_bot_db_to_measure",
+            "bot_id",
+            "next_measure_at",
+            postgresql_where=text("next_measure_at IS NOT NULL"),
+        ),
         Index("ix_bot_db_recent", "bot_id", "post_time"),
         Index("ix_bot_db_author", "bot_id", "target_author_id", "queued_at"),
         {
@@ -71,7 +79,9 @@ class Post(Base):
     )
     absent_at: Mapped[datetime | None] = mapped_column(comment="Wall time of the last such read.")
     deleted_at: Mapped[datetime | None] = mapped_column(comment="World time at which it was gone from X.")
-    next_measure_at: Mapped[datetime | None] = mapped_column(comment="World time of the next measurement; NULL if none.")
+    next_measure_at: Mapped[datetime | None] = mapped_column(
+        comment="World time of the next measurement; NULL if none."
+    )
     measure_step: Mapped[int] = mapped_column(default=0, comment="How many of the planned ages have been measured.")
 
 
@@ -128,4 +138,6 @@ class QuoteComment(Base):
     lang: Mapped[str | None] = mapped_column(comment="Language as X detected it.")
     likes: Mapped[int | None] = mapped_column(comment="Its own likes when fetched.")
     fetched_at: Mapped[datetime] = mapped_column(comment="World time of the reading.")
-    stance: Mapped[float | None] = mapped_column(comment="What it says of our post, −1 to 1; NULL until read by learning.")
+    stance: Mapped[float | None] = mapped_column(
+        comment="What it says of our post, −1 to 1; NULL until read by learning."
+    )

@@ -17,7 +17,12 @@ class TimelinePost(Base):
     __table_args__ = (
         one_of("state", SeenState),
         one_of("source", Source),
-        Index("ix_timeline_posts_work", "bot_id", "created_at", postgresql_where=text("state IN ('seen', 'selected')")),
+        Index(
+            "ix_timeline_posts_work",
+            "bot_id",
+            "created_at",
+            postgresql_where=text("state IN ('seen', 'selected')"),
+        ),
         Index("ix_timeline_posts_conversation", "bot_id", "conversation_id", "created_at"),
         Index("ix_timeline_posts_author", "bot_id", "author_id", "created_at"),
         {"comment": "Every post of somebody else that a bot has read: its timeline, its mentions, threads above them."},
@@ -61,8 +66,12 @@ class Judgement(Base):
     bot_id: Mapped[str] = bot_id()
     x_post_id: Mapped[str] = mapped_column(comment="The post judged.")
     judge_version: Mapped[str] = mapped_column(comment="Model and prompt that judged; scores compare within a version.")
-    newsworthy: Mapped[float] = mapped_column(comment="Calibrated log-odds of Yes to: does it touch a newsworthy topic?")
-    substantive: Mapped[float] = mapped_column(comment="Calibrated log-odds of Yes to: does it bring an idea we can add to?")
+    newsworthy: Mapped[float] = mapped_column(
+        comment="Calibrated log-odds of Yes to: does it touch a newsworthy topic?"
+    )
+    substantive: Mapped[float] = mapped_column(
+        comment="Calibrated log-odds of Yes to: does it bring an idea we can add to?"
+    )
     score: Mapped[float] = mapped_column(comment="The two log-odds as one number; higher is worthier.")
     selected: Mapped[bool] = mapped_column(comment="Whether it is to be answered.")
     selection_chance: Mapped[float] = mapped_column(comment="The chance with which it was selected, 0 to 1.")

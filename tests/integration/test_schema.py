@@ -1,0 +1,83 @@
+"""The schema: what the migrations make is what the models say and what the documents show."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import create_engine, inspect, text
+
+from app.local.servers import EmbeddedPostgres
+from dbs import document, migrations
+from dbs.models import Base
+
+CATALOGUE = """
+    SELECT 'column' AS what, c.column_name AS name, c.data_type || ' ' || c.is_nullable AS shape
+      FROM information_schema.columns c WHERE c.table_schema = 'public' AND c.table_name = :table
+    UNION ALL
+    SELECT 'constraint', conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = CAST(:table AS regclass)
+    UNION ALL
+    SELECT 'index', indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename = :table
+    ORDER BY 1, 2
+"""
+
+
+def catalogue(url: str) -> dict[str, list[tuple[str, ...]]]:
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        found = {
+            name: [tuple(row) for row in connection.execute(text(CATALOGUE), {"table": name})]
+            for name in document.SEED_TABLES
+        }
+    engine.dispose()
+    return found
+
+
+@pytest.fixture
+def empty_url(postgres: EmbeddedPostgres) -> str:
+    return postgres.start("schema_by_hand")
+
+
+def test_models_are_what_the_migrations_make(database_url: str) -> None:
+    migrations.check(database_url)
+
+
+def test_downgrade_leaves_nothing(database_url: str) -> None:
+    migrations.downgrade(database_url)
+    engine = create_engine(database_url)
+    assert set(inspect(engine).get_table_names()) <= {"alembic_version"}
+    engine.dispose()
+    migrations.upgrade(database_url)
+    migrations.check(database_url)
+
+
+def test_sql_files_are_what_the_migrations_make(database_url: str, empty_url: str) -> None:
+    engine = create_engine(empty_url)
+    others = [table for table in Base.metadata.sorted_tables if table.name not in document.SEED_TABLES]
+    with engine.begin() as connection:
+        # Users first, because memberships point at them.
+        connection.execute(text((document.HERE / "community_db.sql").read_text()))
+        Base.metadata.create_all(connection, tables=others)
+        for name in ("bot_db", "engagement_db", "quotes_comments_db"):
+            connection.execute(text((document.HERE / f"{name}.sql").read_text().replace(":", r"\:")))
+    engine.dispose()
+    assert catalogue(empty_url) == catalogue(database_url)
+
+
+def test_documents_are_up_to_date() -> None:
+    assert document.main(["--check"]) == 0
+
+
+def test_every_table_and_column_is_explained() -> None:
+    silent = [
+        f"{table.name}.{column.name}"
+        for table in Base.metadata.tables.values()
+        for column in table.columns
+        if not column.comment
+    ]
+    assert not silent
+    assert all(table.comment for table in Base.metadata.tables.values())
+
+
+def test_every_row_of_a_bot_carries_its_id() -> None:
+    # X's users and the windows of an account are facts about X, whichever bot met them.
+    of_x = {"community_db", "rate_windows"}
+    assert {name for name, table in Base.metadata.tables.items() if "bot_id" not in table.columns} == of_x
