@@ -1,7 +1,7 @@
 """The bot's configuration: a YAML file read into pydantic models, and secrets read from the environment.
 
-`load_config()` reads `explorer.yaml` (or the file named by `EXPLORER_CONFIG`), `Secrets()` the environment and
-`.env`. An unknown key or a wrong value is a `ConfigError` whose message names field, value and remedy.
+`load_config()` reads `explorer.yaml` (or the file named by `EXPLORER_CONFIG`), `load_secrets()` the environment. An
+unknown key or a wrong value is a `ConfigError` whose message names field, value and remedy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app import clock
+from app import clock, environment
 
 Minutes = Annotated[float, Field(gt=0, le=60 * 24 * 365)]
 Handle = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^@?[A-Za-z0-9_]{1,15}$")]
@@ -99,6 +99,15 @@ class SFTConfig(Section):
     max_length: int = Field(default=512, ge=32, le=8192, description="Tokens per packed sequence.")
 
 
+REWARD_PRESETS = {
+    "plain": {"likes": 1.0, "retweets": 2.0, "quotes": 1.0, "replies": 1.0},
+    "reach": {"likes": 1.0, "retweets": 4.0, "quotes": 2.0, "replies": 0.5},
+    # X's published weights (xai-org/x-algorithm, 2026-08): made to multiply probabilities, and they reward bait.
+    "ranker": {"likes": 0.5, "retweets": 1.0, "quotes": 5.0, "replies": 5.0},
+}
+COUNTED = ("likes", "retweets", "quotes", "replies", "bookmarks", "url_link_clicks", "user_profile_clicks")
+
+
 class PPOConfig(Section):
     """PPO over logged posts; each default is argued in `docs/learning.md`."""
 
@@ -117,8 +126,9 @@ class PPOConfig(Section):
     max_samples: int = Field(default=2048, ge=2, description="Most samples of one run, the newest first.")
     reward_age: Minutes = Field(default=24 * 60, description="Age in minutes at which engagement is the reward.")
     reward_weights: dict[str, float] = Field(
-        default={"likes": 1.0, "retweets": 2.0, "quotes": 1.0, "replies": 1.0},
-        description="What a like, a repost, a quote and a reply are worth; the last two times their sign.",
+        default=REWARD_PRESETS["plain"],
+        description="What a like, a repost, a quote and a reply are worth, the last two times their sign; "
+        "or the name of a preset: plain, reach, ranker.",
     )
     refused_reward: float = Field(default=-2.0, description="Reward of a draft that was refused, in deviations.")
     reference_share: float = Field(
@@ -127,6 +137,33 @@ class PPOConfig(Section):
         le=0.5,
         description="Share of drafts written by the frozen reference, for comparison.",
     )
+    gate: Literal["production", "demo"] = Field(
+        default="production",
+        description="How strict the gate is; 'demo' decides on far less evidence, without a canary, and says so.",
+    )
+    canary_longest: Minutes = Field(
+        default=7 * 24 * 60, description="Minutes after which a canary that nothing speaks against is let through."
+    )
+
+    @field_validator("reward_weights", mode="before")
+    @classmethod
+    def _preset(cls, value: object) -> object:
+        if isinstance(value, str):
+            if value not in REWARD_PRESETS:
+                raise ValueError(f"unknown preset; use {', '.join(REWARD_PRESETS)}, or a weight per count")
+            return REWARD_PRESETS[value]
+        return value
+
+    @field_validator("reward_weights")
+    @classmethod
+    def _weighable(cls, weights: dict[str, float]) -> dict[str, float]:
+        wrong = sorted(name for name, weight in weights.items() if name not in COUNTED or not 0 <= weight < 1e6)
+        if wrong or not any(weights.values()):
+            raise ValueError(
+                f"{', '.join(wrong) or 'every weight'} cannot be used; give some of {', '.join(COUNTED)} "
+                "a weight from 0 up, one of them above 0"
+            )
+        return weights
 
 
 class ModelConfig(Section):
@@ -152,10 +189,28 @@ class SafetyConfig(Section):
     max_posts_per_hour: int = Field(default=10, ge=1, le=300)
     max_posts_per_day: int = Field(default=50, ge=1, le=2400)
     author_cooldown: Minutes = Field(default=12 * 60, description="Minutes before the same author is answered again.")
+    max_replies_per_conversation: int = Field(default=3, ge=1, le=50, description="Replies of ours in one thread.")
     blocked_terms: list[Line] = Field(default=[], description="A draft with one of these words is refused.")
     max_similarity: float = Field(
         default=0.6, gt=0, le=1, description="Likeness to a recent post (0 to 1) at which a draft is a copy."
     )
+
+
+class PriceConfig(Section):
+    """What X charges on pay-per-use, in US dollars: https://docs.x.com/x-api/getting-started/pricing."""
+
+    post_read: float = Field(default=0.005, ge=0, description="Per post returned.")
+    user_read: float = Field(default=0.010, ge=0, description="Per user returned, included authors too.")
+    owned_read: float = Field(
+        default=0.001,
+        ge=0,
+        description="Per own post or mention returned; set it to post_read if another account owns the app.",
+    )
+    post: float = Field(default=0.015, ge=0, description="Per post without a link.")
+    post_with_url: float = Field(default=0.20, ge=0, description="Per post with a link.")
+    summoned_reply: float = Field(default=0.010, ge=0, description="Per reply to somebody who called the bot.")
+    interaction: float = Field(default=0.015, ge=0, description="Per follow.")
+    deletion: float = Field(default=0.010, ge=0, description="Per post taken back.")
 
 
 class BudgetConfig(Section):
@@ -164,6 +219,7 @@ class BudgetConfig(Section):
     tier: Literal["pay-per-use", "basic", "pro", "enterprise"] = "pay-per-use"
     max_usd_per_day: float = Field(default=5.0, ge=0)
     max_usd_per_month: float = Field(default=100.0, ge=0)
+    prices: PriceConfig = PriceConfig()
 
 
 class VibeBotConfig(Section):
@@ -195,9 +251,9 @@ class VibeBotConfig(Section):
 
 
 class Secrets(BaseSettings):
-    """Keys and addresses. They come from the environment or `.env` and are never written anywhere."""
+    """Keys and addresses, from the environment (`app/environment.py` says how they get there)."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
     x_api_key: SecretStr | None = None
     x_api_secret: SecretStr | None = None
@@ -219,6 +275,7 @@ def load_config(path: str | Path | None = None) -> VibeBotConfig:
     Raises:
         ConfigError: the file is missing, is not YAML, or a field is unknown, missing or wrong.
     """
+    environment.adopt()
     file = Path(path) if path is not None else config_path()
     try:
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -251,6 +308,7 @@ def load_secrets() -> Secrets:
     Raises:
         ConfigError: naming the variable and the remedy, never a secret's value.
     """
+    environment.adopt()
     try:
         clock.world()
         return Secrets()

@@ -1,0 +1,1 @@
+"""Learning: from logged engagement to rewards, from rewards to a candidate, and past the gate."""
