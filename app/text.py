@@ -32,6 +32,11 @@ def fits(text: str) -> bool:
     return bool(text.strip()) and weighted_length(text) <= MAX_WEIGHTED_LENGTH
 
 
+def has_link(text: str) -> bool:
+    """Whether X would make a link of some part of the text, which it does to `example.com` too."""
+    return bool(twitter_text.extract_urls(text))
+
+
 def mentions(text: str) -> list[str]:
     """Handles mentioned in a text, without the @, in lower case, in order."""
     return [handle.lower() for handle in MENTION.findall(text)]
