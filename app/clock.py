@@ -8,8 +8,10 @@ Every process of one deployment must agree on world time, so it is a pure functi
 the setting `EXPLORER_CLOCK`:
 
 - unset, or `wall`: world time is wall time;
-- `ANCHOR@SPEED`, e.g. `2026-01-05T08:00:00Z@120`: at the wall moment ANCHOR both clocks agreed, and
-  world time has run SPEED times as fast ever since.
+- `ANCHOR@SPEED`, e.g. `2026-01-05T08:00:00Z@120`: at the wall moment ANCHOR both clocks agreed, and world time has
+  run SPEED times as fast ever since;
+- `ANCHOR/WORLD@SPEED`: at the wall moment ANCHOR the world stood at WORLD. That is how a fast world goes on where it
+  stood after a stop.
 """
 
 from __future__ import annotations
@@ -25,20 +27,28 @@ VARIABLE = "EXPLORER_CLOCK"
 
 @dataclass(frozen=True)
 class WorldClock:
-    """World time as a linear function of wall time."""
+    """World time as a linear function of wall time.
+
+    Attributes:
+        anchor: a wall moment.
+        origin: the world time at that moment.
+        speed: world seconds per wall second.
+    """
 
     anchor: datetime
+    origin: datetime
     speed: float
 
     def at(self, wall: datetime) -> datetime:
-        return self.anchor + (wall - self.anchor) * self.speed
+        return self.origin + (wall - self.anchor) * self.speed
 
     def setting(self) -> str:
         """The value of `EXPLORER_CLOCK` that makes another process agree with this one."""
-        return f"{self.anchor.isoformat()}@{self.speed:g}"
+        return f"{self.anchor.isoformat()}/{self.origin.isoformat()}@{self.speed:g}"
 
 
-REAL = WorldClock(anchor=datetime.fromtimestamp(0, UTC), speed=1.0)
+UNIX_EPOCH = datetime.fromtimestamp(0, UTC)
+REAL = WorldClock(anchor=UNIX_EPOCH, origin=UNIX_EPOCH, speed=1.0)
 
 
 @lru_cache(maxsize=8)
@@ -50,17 +60,20 @@ def parse(setting: str) -> WorldClock:
     """
     if setting in {"", "wall"}:
         return REAL
-    anchor_text, _, speed_text = setting.rpartition("@")
+    moments, _, speed_text = setting.rpartition("@")
+    anchor_text, _, origin_text = moments.partition("/")
+    wrong = ValueError(
+        f"{VARIABLE}={setting!r}: expected 'wall', or 'ANCHOR@SPEED' or 'ANCHOR/WORLD@SPEED' with aware ISO times and "
+        "a speed above 0 and up to 100000, e.g. '2026-01-05T08:00:00+00:00@120'"
+    )
     try:
         anchor, speed = datetime.fromisoformat(anchor_text), float(speed_text)
+        origin = datetime.fromisoformat(origin_text) if origin_text else anchor
     except ValueError:
-        anchor, speed = datetime.min, 0.0  # noqa: DTZ901 - a marker: refused just below, as naive
-    if anchor.tzinfo is None or not 0 < speed <= 100_000:
-        raise ValueError(
-            f"{VARIABLE}={setting!r}: expected 'wall' or 'ANCHOR@SPEED' with an aware ISO time and a speed "
-            "between 0 and 100000, e.g. '2026-01-05T08:00:00+00:00@120'"
-        )
-    return WorldClock(anchor.astimezone(UTC), speed)
+        raise wrong from None
+    if anchor.tzinfo is None or origin.tzinfo is None or not 0 < speed <= 100_000:
+        raise wrong
+    return WorldClock(anchor.astimezone(UTC), origin.astimezone(UTC), speed)
 
 
 def world() -> WorldClock:

@@ -28,8 +28,8 @@ The seed's four databases are four tables: `bot_db`, `engagement_db`, `community
 with its columns under the seed's names; where one could not work as written, its description begins a sentence with
 *Departure from the seed* and says why. The `.sql` files beside this page show them as the migrations make them.
 
-- Times are `timestamp with time zone`, in UTC. *World time* is time at X (which a sandbox may run faster); *wall time* is
-  for leases and time-outs. No column is filled by SQL `now()`.
+- Times are `timestamp with time zone`, in UTC. *World time* is time at X (which a sandbox may run faster); *wall time*
+  is for leases and time-outs. No column is filled by SQL `now()`.
 - Ids of X are text. Ids of our own are uuids.
 - NULL means not known. It never means 0.
 - Every row of a bot carries its `bot_id`. X users are global; membership of a community is per bot.

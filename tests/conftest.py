@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import create_engine, text
 
 from app import clock
+from app.config import PersonaConfig, VibeBotConfig
 from app.local.servers import EmbeddedPostgres, EmbeddedRedis
 from dbs.migrations import upgrade
 from dbs.models import Bot
 from dbs.session import Database
 
 TEMPLATE = "explorer_template"
+
+# Shared machines are slow now and then; a slow draw is not what these tests are about.
+settings.register_profile("explorer", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("explorer")
+
+# A test that forgets to say where it works must fail, and not meet a stack that happens to run here.
+os.environ |= {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none", "REDIS_URL": "redis://127.0.0.1:1/0"}
+os.environ |= {"X_BASE_URL": "http://127.0.0.1:1", "EXPLORER_CLOCK": "wall"}
 
 
 @pytest.fixture(scope="session")
@@ -65,3 +76,15 @@ def bot(database: Database) -> Bot:
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
     return tmp_path / "data"
+
+
+@pytest.fixture
+def config(data_dir: Path) -> VibeBotConfig:
+    """A config of the bot under test, which may post to whatever X it is pointed at."""
+    return VibeBotConfig(
+        user_id="1000001",
+        accounts_to_follow=["alice", "bob"],
+        persona=PersonaConfig(name="Explorer", description="A test.", tone="plain", interests=["astronomy"]),
+        live=True,
+        data_dir=str(data_dir),
+    )

@@ -23,12 +23,8 @@ def upgrade() -> None:
         "bots",
         sa.Column("bot_id", sa.Text(), nullable=False, comment="Short name of the bot, from its config."),
         sa.Column("user_id", sa.Text(), nullable=False, comment="X id of the bot's account."),
-        sa.Column(
-            "handle", sa.Text(), nullable=True, comment="Handle of the account; NULL until X was asked."
-        ),
-        sa.Column(
-            "created_at", sa.DateTime(timezone=True), nullable=False, comment="World time of the first start."
-        ),
+        sa.Column("handle", sa.Text(), nullable=True, comment="Handle of the account; NULL until X was asked."),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, comment="World time of the first start."),
         sa.Column(
             "stopped_at",
             sa.DateTime(timezone=True),
@@ -69,9 +65,7 @@ def upgrade() -> None:
             comment="What the user writes about, in the model's words; used in prompts. NULL until written.",
         ),
         sa.Column("name", sa.Text(), nullable=True, comment="Display name."),
-        sa.Column(
-            "protected", sa.Boolean(), nullable=True, comment="Whether the account's posts are protected."
-        ),
+        sa.Column("protected", sa.Boolean(), nullable=True, comment="Whether the account's posts are protected."),
         sa.Column(
             "summary_at",
             sa.DateTime(timezone=True),
@@ -87,14 +81,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("user_id", name=op.f("pk_community_db")),
         comment="Profiles of X users that the bots know. Users are global; which bot's community they belong to is in `memberships`. Departure from the seed: `user_id` is X's own id, a text of digits, where the seed has a uuid, so that a profile is one row however often it is met.",
     )
-    op.create_index(
-        "ix_community_db_handle", "community_db", [sa.literal_column("lower('handle')")], unique=False
-    )
+    op.create_index("ix_community_db_handle", "community_db", [sa.literal_column("lower('handle')")], unique=False)
     op.create_table(
         "rate_windows",
-        sa.Column(
-            "account", sa.Text(), nullable=False, comment="X id of the account, or app for an app-wide limit."
-        ),
+        sa.Column("account", sa.Text(), nullable=False, comment="X id of the account, or app for an app-wide limit."),
         sa.Column("endpoint", sa.Text(), nullable=False, comment="e.g. GET /2/tweets."),
         sa.Column(
             "span_s",
@@ -120,9 +110,7 @@ def upgrade() -> None:
         sa.Column("bot_id", sa.Text(), nullable=False, comment="The bot this row belongs to."),
         sa.Column("capability", sa.Text(), nullable=False, comment="post, reply, quote, follow …"),
         sa.Column("granted", sa.Boolean(), nullable=False, comment="Whether it may be tried."),
-        sa.Column(
-            "source", sa.Text(), nullable=False, comment="tier (known up front) or response (learnt from X)."
-        ),
+        sa.Column("source", sa.Text(), nullable=False, comment="tier (known up front) or response (learnt from X)."),
         sa.Column("reason", sa.Text(), nullable=True, comment="What X said."),
         sa.Column(
             "retry_at",
@@ -157,9 +145,7 @@ def upgrade() -> None:
             nullable=True,
             comment="Directory, relative to the checkpoint root; NULL for base.",
         ),
-        sa.Column(
-            "base_model", sa.Text(), nullable=False, comment="The base model's repository or directory."
-        ),
+        sa.Column("base_model", sa.Text(), nullable=False, comment="The base model's repository or directory."),
         sa.Column("base_hash", sa.Text(), nullable=False, comment="SHA-256 of the base model's weights."),
         sa.Column(
             "manifest",
@@ -221,9 +207,7 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False, comment="The list, e.g. timeline, mentions, user:123."),
         sa.Column("value", sa.Text(), nullable=False, comment="Newest X id read."),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False, comment="World time."),
-        sa.ForeignKeyConstraint(
-            ["bot_id"], ["bots.bot_id"], name=op.f("fk_cursors_bot_id_bots"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["bot_id"], ["bots.bot_id"], name=op.f("fk_cursors_bot_id_bots"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("bot_id", "name", name=op.f("pk_cursors")),
         comment="How far each list at X has been read.",
     )
@@ -239,12 +223,8 @@ def upgrade() -> None:
             comment="e.g. persona.revised, checkpoint.promoted, capability.lost.",
         ),
         sa.Column("subject", sa.Text(), nullable=True, comment="Id of what it is about."),
-        sa.Column(
-            "detail", postgresql.JSONB(astext_type=sa.Text()), nullable=False, comment="Facts, by name."
-        ),
-        sa.ForeignKeyConstraint(
-            ["bot_id"], ["bots.bot_id"], name=op.f("fk_events_bot_id_bots"), ondelete="CASCADE"
-        ),
+        sa.Column("detail", postgresql.JSONB(astext_type=sa.Text()), nullable=False, comment="Facts, by name."),
+        sa.ForeignKeyConstraint(["bot_id"], ["bots.bot_id"], name=op.f("fk_events_bot_id_bots"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("event_id", name=op.f("pk_events")),
         comment="What an operator should be able to look up: pauses, promotions, lost capabilities, refusals.",
     )
@@ -256,21 +236,15 @@ def upgrade() -> None:
         sa.Column("owner", sa.Text(), nullable=False, comment="Process that holds it."),
         sa.Column("fence", sa.BigInteger(), nullable=False, comment="Grows with every taking."),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False, comment="Wall time."),
-        sa.ForeignKeyConstraint(
-            ["bot_id"], ["bots.bot_id"], name=op.f("fk_leases_bot_id_bots"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["bot_id"], ["bots.bot_id"], name=op.f("fk_leases_bot_id_bots"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("bot_id", "name", name=op.f("pk_leases")),
         comment="Locks that expire. Each taking raises `fence`, which ends the claims of older holders.",
     )
     op.create_table(
         "loops",
         sa.Column("bot_id", sa.Text(), nullable=False, comment="The bot this row belongs to."),
-        sa.Column(
-            "loop", sa.Text(), nullable=False, comment="timeline, mentions, own_posts, engagement, ppo …"
-        ),
-        sa.Column(
-            "next_due_at", sa.DateTime(timezone=True), nullable=False, comment="World time of the next turn."
-        ),
+        sa.Column("loop", sa.Text(), nullable=False, comment="timeline, mentions, own_posts, engagement, ppo …"),
+        sa.Column("next_due_at", sa.DateTime(timezone=True), nullable=False, comment="World time of the next turn."),
         sa.Column("paused", sa.Boolean(), nullable=False, comment="Whether turns are refused."),
         sa.Column("paused_reason", sa.Text(), nullable=True, comment="Who paused it and why."),
         sa.Column(
@@ -286,12 +260,8 @@ def upgrade() -> None:
             comment="Wall time of the last turn's end.",
         ),
         sa.Column("turns", sa.Integer(), nullable=False, comment="Turns finished."),
-        sa.Column(
-            "last_error", sa.Text(), nullable=True, comment="Why the last turn failed; NULL if it did not."
-        ),
-        sa.ForeignKeyConstraint(
-            ["bot_id"], ["bots.bot_id"], name=op.f("fk_loops_bot_id_bots"), ondelete="CASCADE"
-        ),
+        sa.Column("last_error", sa.Text(), nullable=True, comment="Why the last turn failed; NULL if it did not."),
+        sa.ForeignKeyConstraint(["bot_id"], ["bots.bot_id"], name=op.f("fk_loops_bot_id_bots"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("bot_id", "loop", name=op.f("pk_loops")),
         comment="One row per loop of a bot. A tick claims its turn by moving `next_due_at`.",
     )
@@ -305,9 +275,7 @@ def upgrade() -> None:
             nullable=False,
             comment="Whether the bot follows the user, wants to, or only met them.",
         ),
-        sa.Column(
-            "follow_reason", sa.Text(), nullable=True, comment="Why following is pending or unavailable."
-        ),
+        sa.Column("follow_reason", sa.Text(), nullable=True, comment="Why following is pending or unavailable."),
         sa.Column(
             "followed_at",
             sa.DateTime(timezone=True),
@@ -403,16 +371,10 @@ def upgrade() -> None:
             nullable=True,
             comment="What it came to; NULL while under way.",
         ),
-        sa.Column(
-            "units", sa.Integer(), nullable=True, comment="Billable things returned; NULL while under way."
-        ),
+        sa.Column("units", sa.Integer(), nullable=True, comment="Billable things returned; NULL while under way."),
         sa.Column("status", sa.Integer(), nullable=True, comment="HTTP status; NULL if no answer came."),
-        sa.Column(
-            "outcome", sa.Text(), nullable=True, comment="ok, dry, or the error's name; NULL while under way."
-        ),
-        sa.Column(
-            "wall_ms", sa.Double(), nullable=True, comment="How long it took, in milliseconds of wall time."
-        ),
+        sa.Column("outcome", sa.Text(), nullable=True, comment="ok, dry, or the error's name; NULL while under way."),
+        sa.Column("wall_ms", sa.Double(), nullable=True, comment="How long it took, in milliseconds of wall time."),
         sa.ForeignKeyConstraint(
             ["bot_id"], ["bots.bot_id"], name=op.f("fk_request_ledger_bot_id_bots"), ondelete="CASCADE"
         ),
@@ -426,15 +388,9 @@ def upgrade() -> None:
         sa.Column("handle", sa.Text(), nullable=False, comment="Handle as configured, without @."),
         sa.Column("state", sa.Text(), nullable=False, comment="Whether X knows the handle."),
         sa.Column("user_id", sa.Text(), nullable=True, comment="The user it belongs to; NULL if unresolved."),
-        sa.Column(
-            "reason", sa.Text(), nullable=True, comment="What X answered where it could not be resolved."
-        ),
-        sa.Column(
-            "checked_at", sa.DateTime(timezone=True), nullable=True, comment="World time of the last attempt."
-        ),
-        sa.CheckConstraint(
-            "state IN ('pending', 'resolved', 'not_found')", name=op.f("ck_seed_handles_state_known")
-        ),
+        sa.Column("reason", sa.Text(), nullable=True, comment="What X answered where it could not be resolved."),
+        sa.Column("checked_at", sa.DateTime(timezone=True), nullable=True, comment="World time of the last attempt."),
+        sa.CheckConstraint("state IN ('pending', 'resolved', 'not_found')", name=op.f("ck_seed_handles_state_known")),
         sa.ForeignKeyConstraint(
             ["bot_id"], ["bots.bot_id"], name=op.f("fk_seed_handles_bot_id_bots"), ondelete="CASCADE"
         ),
@@ -476,9 +432,7 @@ def upgrade() -> None:
             nullable=False,
             comment="Whether it mentions the bot or quotes a post of it.",
         ),
-        sa.Column(
-            "likes", sa.Integer(), nullable=True, comment="Likes at `counts_at`; NULL if X did not say."
-        ),
+        sa.Column("likes", sa.Integer(), nullable=True, comment="Likes at `counts_at`; NULL if X did not say."),
         sa.Column("retweets", sa.Integer(), nullable=True, comment="Reposts at `counts_at`."),
         sa.Column("replies", sa.Integer(), nullable=True, comment="Replies at `counts_at`."),
         sa.Column("quotes", sa.Integer(), nullable=True, comment="Quotes at `counts_at`."),
@@ -497,9 +451,7 @@ def upgrade() -> None:
         ),
         sa.Column("state", sa.Text(), nullable=False, comment="How far the bot is with it."),
         sa.Column("state_reason", sa.Text(), nullable=True, comment="Why it is in that state."),
-        sa.CheckConstraint(
-            "source IN ('timeline', 'mention', 'thread')", name=op.f("ck_timeline_posts_source_known")
-        ),
+        sa.CheckConstraint("source IN ('timeline', 'mention', 'thread')", name=op.f("ck_timeline_posts_source_known")),
         sa.CheckConstraint(
             "state IN ('seen', 'selected', 'ignored', 'drafted', 'given_up', 'expired', 'context')",
             name=op.f("ck_timeline_posts_state_known"),
@@ -510,9 +462,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("bot_id", "x_post_id", name=op.f("pk_timeline_posts")),
         comment="Every post of somebody else that a bot has read: its timeline, its mentions, threads above them.",
     )
-    op.create_index(
-        "ix_timeline_posts_author", "timeline_posts", ["bot_id", "author_id", "created_at"], unique=False
-    )
+    op.create_index("ix_timeline_posts_author", "timeline_posts", ["bot_id", "author_id", "created_at"], unique=False)
     op.create_index(
         "ix_timeline_posts_conversation",
         "timeline_posts",
@@ -621,17 +571,13 @@ def upgrade() -> None:
         comment="What the frozen reference thought of a post, by the seed's two criteria, and what was decided.",
     )
     op.create_index("ix_judgements_post", "judgements", ["bot_id", "x_post_id"], unique=False)
-    op.create_index(
-        "ix_judgements_recent", "judgements", ["bot_id", "judge_version", "judged_at"], unique=False
-    )
+    op.create_index("ix_judgements_recent", "judgements", ["bot_id", "judge_version", "judged_at"], unique=False)
     op.create_table(
         "training_runs",
         sa.Column("run_id", sa.Uuid(), nullable=False, comment="Ours."),
         sa.Column("bot_id", sa.Text(), nullable=False, comment="The bot this row belongs to."),
         sa.Column("kind", sa.Text(), nullable=False, comment="sft or ppo."),
-        sa.Column(
-            "state", sa.Text(), nullable=False, comment="running, succeeded, stopped by a rule, or failed."
-        ),
+        sa.Column("state", sa.Text(), nullable=False, comment="running, succeeded, stopped by a rule, or failed."),
         sa.Column(
             "fence",
             sa.BigInteger(),
@@ -695,9 +641,7 @@ def upgrade() -> None:
             comment="The text as sampled, outer white space aside; if `edited`, as edited.",
         ),
         sa.Column("state", sa.Text(), nullable=False, comment="approved, rejected, or used in a post."),
-        sa.Column(
-            "reject_rule", sa.Text(), nullable=True, comment="The rule that refused it, e.g. too_long."
-        ),
+        sa.Column("reject_rule", sa.Text(), nullable=True, comment="The rule that refused it, e.g. too_long."),
         sa.Column("reject_reason", sa.Text(), nullable=True, comment="The same in words, with the values."),
         sa.Column("edited", sa.Boolean(), nullable=False, comment="Whether a person changed the text."),
         sa.Column(
@@ -713,9 +657,7 @@ def upgrade() -> None:
             comment="X id of the post answered or quoted; NULL for own posts.",
         ),
         sa.Column("target_author_id", sa.Text(), nullable=True, comment="X id of its author."),
-        sa.Column(
-            "topic", sa.Text(), nullable=True, comment="What a post of its own is about; NULL for replies."
-        ),
+        sa.Column("topic", sa.Text(), nullable=True, comment="What a post of its own is about; NULL for replies."),
         sa.Column("judgement_id", sa.Uuid(), nullable=True, comment="The judgement that led to it."),
         sa.Column(
             "judge_score",
@@ -752,9 +694,7 @@ def upgrade() -> None:
             nullable=False,
             comment="Sampling temperature; no top-k or top-p is ever applied.",
         ),
-        sa.Column(
-            "max_new_tokens", sa.Integer(), nullable=False, comment="Longest output allowed, in tokens."
-        ),
+        sa.Column("max_new_tokens", sa.Integer(), nullable=False, comment="Longest output allowed, in tokens."),
         sa.Column("seed", sa.Integer(), nullable=True, comment="Seed of the batch's random generator."),
         sa.Column(
             "finished",
@@ -762,16 +702,12 @@ def upgrade() -> None:
             nullable=False,
             comment="Whether the model ended the text itself before the length limit.",
         ),
-        sa.Column(
-            "target_likes", sa.Integer(), nullable=True, comment="Likes of the target when this was written."
-        ),
+        sa.Column("target_likes", sa.Integer(), nullable=True, comment="Likes of the target when this was written."),
         sa.Column("target_retweets", sa.Integer(), nullable=True, comment="Its reposts then."),
         sa.Column("target_replies", sa.Integer(), nullable=True, comment="Its replies then."),
         sa.Column("target_quotes", sa.Integer(), nullable=True, comment="Its quotes then."),
         sa.Column("target_impressions", sa.Integer(), nullable=True, comment="Its views then."),
-        sa.Column(
-            "target_age_s", sa.Double(), nullable=True, comment="Its age then, in seconds of world time."
-        ),
+        sa.Column("target_age_s", sa.Double(), nullable=True, comment="Its age then, in seconds of world time."),
         sa.Column(
             "target_velocity",
             sa.Double(),
@@ -795,9 +731,7 @@ def upgrade() -> None:
             ["persona_versions.bot_id", "persona_versions.version"],
             name=op.f("fk_drafts_bot_id_persona_version_persona_versions"),
         ),
-        sa.ForeignKeyConstraint(
-            ["bot_id"], ["bots.bot_id"], name=op.f("fk_drafts_bot_id_bots"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["bot_id"], ["bots.bot_id"], name=op.f("fk_drafts_bot_id_bots"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(
             ["checkpoint_id"], ["checkpoints.checkpoint_id"], name=op.f("fk_drafts_checkpoint_id_checkpoints")
         ),
@@ -891,9 +825,7 @@ def upgrade() -> None:
             nullable=False,
             comment="Times it was not on our own timeline after an unknown outcome.",
         ),
-        sa.Column(
-            "absent_at", sa.DateTime(timezone=True), nullable=True, comment="Wall time of the last such read."
-        ),
+        sa.Column("absent_at", sa.DateTime(timezone=True), nullable=True, comment="Wall time of the last such read."),
         sa.Column(
             "deleted_at",
             sa.DateTime(timezone=True),
@@ -923,9 +855,7 @@ def upgrade() -> None:
             ["persona_versions.bot_id", "persona_versions.version"],
             name=op.f("fk_bot_db_bot_id_persona_version_persona_versions"),
         ),
-        sa.ForeignKeyConstraint(
-            ["bot_id"], ["bots.bot_id"], name=op.f("fk_bot_db_bot_id_bots"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["bot_id"], ["bots.bot_id"], name=op.f("fk_bot_db_bot_id_bots"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(
             ["checkpoint_id"], ["checkpoints.checkpoint_id"], name=op.f("fk_bot_db_checkpoint_id_checkpoints")
         ),
@@ -982,9 +912,7 @@ def upgrade() -> None:
         "draft_samples",
         sa.Column("draft_id", sa.Uuid(), nullable=False, comment="The draft."),
         sa.Column("bot_id", sa.Text(), nullable=False, comment="The bot this row belongs to."),
-        sa.Column(
-            "prompt", sa.Text(), nullable=False, comment="The prompt as rendered by the chat template."
-        ),
+        sa.Column("prompt", sa.Text(), nullable=False, comment="The prompt as rendered by the chat template."),
         sa.Column("prompt_token_ids", postgresql.ARRAY(sa.Integer()), nullable=False, comment="Its tokens."),
         sa.Column(
             "output_token_ids",
@@ -1013,9 +941,7 @@ def upgrade() -> None:
     op.create_table(
         "rewards",
         sa.Column("draft_id", sa.Uuid(), nullable=False, comment="The draft."),
-        sa.Column(
-            "reward_version", sa.Text(), nullable=False, comment="Version of the formula and its weights."
-        ),
+        sa.Column("reward_version", sa.Text(), nullable=False, comment="Version of the formula and its weights."),
         sa.Column("bot_id", sa.Text(), nullable=False, comment="The bot this row belongs to."),
         sa.Column(
             "engagement",
@@ -1030,9 +956,7 @@ def upgrade() -> None:
             comment="What its place would have earned anyway; NULL likewise.",
         ),
         sa.Column("reward", sa.Double(), nullable=False, comment="What learning uses."),
-        sa.Column(
-            "age_s", sa.Double(), nullable=True, comment="Age at which the counts were read, in seconds."
-        ),
+        sa.Column("age_s", sa.Double(), nullable=True, comment="Age at which the counts were read, in seconds."),
         sa.Column(
             "terms",
             postgresql.JSONB(astext_type=sa.Text()),
@@ -1040,9 +964,7 @@ def upgrade() -> None:
             comment="Every term of the sum, by name.",
         ),
         sa.Column("computed_at", sa.DateTime(timezone=True), nullable=False, comment="World time."),
-        sa.ForeignKeyConstraint(
-            ["bot_id"], ["bots.bot_id"], name=op.f("fk_rewards_bot_id_bots"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["bot_id"], ["bots.bot_id"], name=op.f("fk_rewards_bot_id_bots"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(
             ["draft_id"], ["drafts.draft_id"], name=op.f("fk_rewards_draft_id_drafts"), ondelete="CASCADE"
         ),
@@ -1083,9 +1005,7 @@ def upgrade() -> None:
     op.create_table(
         "engagement_db",
         sa.Column("post_id", sa.Uuid(), nullable=False, comment="Our post."),
-        sa.Column(
-            "retrieval_time", sa.DateTime(timezone=True), nullable=False, comment="World time of the reading."
-        ),
+        sa.Column("retrieval_time", sa.DateTime(timezone=True), nullable=False, comment="World time of the reading."),
         sa.Column("likes", sa.Integer(), nullable=True, comment="Likes."),
         sa.Column("retweets", sa.Integer(), nullable=True, comment="Reposts without a comment."),
         sa.Column(
@@ -1160,9 +1080,7 @@ def upgrade() -> None:
         ),
         sa.Column("lang", sa.Text(), nullable=True, comment="Language as X detected it."),
         sa.Column("likes", sa.Integer(), nullable=True, comment="Its own likes when fetched."),
-        sa.Column(
-            "fetched_at", sa.DateTime(timezone=True), nullable=False, comment="World time of the reading."
-        ),
+        sa.Column("fetched_at", sa.DateTime(timezone=True), nullable=False, comment="World time of the reading."),
         sa.Column(
             "stance",
             sa.Double(),
@@ -1181,9 +1099,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("post_id", "reply_id", name=op.f("pk_quotes_comments_db")),
         comment="Quotes of and comments on the bot's posts. Departures from the seed: the key is (post_id, reply_id), because a post may have many; `reply_id` is X's id, a text of digits; the text itself is kept here.",
     )
-    op.create_index(
-        "ix_quotes_comments_db_bot", "quotes_comments_db", ["bot_id", "time_of_reply"], unique=False
-    )
+    op.create_index("ix_quotes_comments_db_bot", "quotes_comments_db", ["bot_id", "time_of_reply"], unique=False)
     # ### end Alembic commands ###
 
 
@@ -1215,9 +1131,7 @@ def downgrade() -> None:
         postgresql_where=sa.text("state IN ('queued', 'sending', 'posted', 'unconfirmed')"),
     )
     op.drop_index("ix_bot_db_to_send", table_name="bot_db", postgresql_where=sa.text("state = 'queued'"))
-    op.drop_index(
-        "ix_bot_db_to_measure", table_name="bot_db", postgresql_where=sa.text("next_measure_at IS NOT NULL")
-    )
+    op.drop_index("ix_bot_db_to_measure", table_name="bot_db", postgresql_where=sa.text("next_measure_at IS NOT NULL"))
     op.drop_index(
         "ix_bot_db_to_find",
         table_name="bot_db",
@@ -1231,9 +1145,7 @@ def downgrade() -> None:
     op.drop_index("ix_drafts_checkpoint", table_name="drafts")
     op.drop_index("ix_drafts_approved", table_name="drafts", postgresql_where=sa.text("state = 'approved'"))
     op.drop_table("drafts")
-    op.drop_index(
-        "uq_training_runs_running", table_name="training_runs", postgresql_where=sa.text("state = 'running'")
-    )
+    op.drop_index("uq_training_runs_running", table_name="training_runs", postgresql_where=sa.text("state = 'running'"))
     op.drop_index("ix_training_runs_bot", table_name="training_runs")
     op.drop_table("training_runs")
     op.drop_index("ix_judgements_recent", table_name="judgements")
@@ -1264,13 +1176,9 @@ def downgrade() -> None:
     op.drop_index("ix_events_bot", table_name="events")
     op.drop_table("events")
     op.drop_table("cursors")
-    op.drop_index(
-        "uq_checkpoints_reference", table_name="checkpoints", postgresql_where=sa.text("is_reference")
-    )
+    op.drop_index("uq_checkpoints_reference", table_name="checkpoints", postgresql_where=sa.text("is_reference"))
     op.drop_index("uq_checkpoints_current", table_name="checkpoints", postgresql_where=sa.text("is_current"))
-    op.drop_index(
-        "uq_checkpoints_canary", table_name="checkpoints", postgresql_where=sa.text("state = 'canary'")
-    )
+    op.drop_index("uq_checkpoints_canary", table_name="checkpoints", postgresql_where=sa.text("state = 'canary'"))
     op.drop_index("ix_checkpoints_bot", table_name="checkpoints")
     op.drop_table("checkpoints")
     op.drop_table("capabilities")

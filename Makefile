@@ -1,0 +1,42 @@
+# Every target does its own set-up: a machine needs Python 3.11 and make, nothing else.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo up test lint format docs clean
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed: install Python 3.11, or set PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
+	# torch first and by name: a later range would take a build for CUDA, several GB of it.
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --editable '.[gpu,sandbox,local,ops,plots,dev]'
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/explorer demo
+
+up: $(INSTALLED)
+	$(BIN)/explorer up
+
+test: $(INSTALLED)
+	$(BIN)/pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m dbs.document --check
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(INSTALLED)
+	$(BIN)/python -m dbs.document
+
+clean:
+	rm -rf data/demo data/local build .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,139 @@
+"""The Celery app: queues, routes, ticks and logging. `celery -A app …` finds it through `app/__init__.py`.
+
+Importing this module costs no torch, no database and no config; settings are read when Celery first needs one.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from celery import Celery, signals
+from kombu.entity import Queue
+
+from app import clock, logs
+from app.config import load_config, load_secrets
+from app.schedule import LoopName, interval
+
+TIMELINE, PUBLISHING, ENGAGEMENT, UPKEEP = "timeline", "publishing", "engagement", "upkeep"
+GENERATION, TRAINING = "generation", "training"
+
+# Which process consumes which queues. A test holds the routes to exactly these.
+IO_QUEUES = (TIMELINE, PUBLISHING, ENGAGEMENT, UPKEEP)
+GENERATION_QUEUES = (GENERATION,)
+TRAINING_QUEUES = (TRAINING,)
+
+TASK_QUEUES = {
+    "app.tasks.timeline": TIMELINE,
+    "app.tasks.mentions": TIMELINE,
+    "app.tasks.publishing": PUBLISHING,
+    "app.tasks.send": PUBLISHING,
+    "app.tasks.reconciliation": PUBLISHING,
+    "app.tasks.engagement": ENGAGEMENT,
+    "app.tasks.community": UPKEEP,
+    "app.tasks.persona": UPKEEP,
+    "app.tasks.generation": GENERATION,
+    "app.tasks.own_post": GENERATION,
+    "app.tasks.summaries": GENERATION,
+    "app.tasks.reload": GENERATION,
+    "app.tasks.ppo": TRAINING,
+}
+
+TICKS = {
+    LoopName.COMMUNITY: "app.tasks.community",
+    LoopName.TIMELINE: "app.tasks.timeline",
+    LoopName.MENTIONS: "app.tasks.mentions",
+    LoopName.GENERATION: "app.tasks.generation",
+    LoopName.OWN_POSTS: "app.tasks.own_post",
+    LoopName.SUMMARIES: "app.tasks.summaries",
+    LoopName.PUBLISHING: "app.tasks.publishing",
+    LoopName.RECONCILIATION: "app.tasks.reconciliation",
+    LoopName.ENGAGEMENT: "app.tasks.engagement",
+    LoopName.PERSONA: "app.tasks.persona",
+    LoopName.PPO: "app.tasks.ppo",
+}
+
+# A tick is one cheap message; it comes a few times per interval, so that a turn is late by a fraction of it at most.
+TICKS_PER_INTERVAL = 4
+MIN_TICK_SECONDS, MAX_TICK_SECONDS = 1.0, 60.0
+
+
+def tick_seconds(every: timedelta) -> float:
+    """Wall seconds between the ticks of a loop with this interval of world time."""
+    seconds = clock.wall_seconds(every) / TICKS_PER_INTERVAL
+    return min(max(seconds, MIN_TICK_SECONDS), MAX_TICK_SECONDS)
+
+
+def beat_schedule() -> dict[str, dict[str, Any]]:
+    """One tick per loop, each expiring before the one after next, so that a stopped worker finds no pile."""
+    config = load_config()
+    schedule = {}
+    for loop, task in TICKS.items():
+        seconds = tick_seconds(interval(loop, config.loop))
+        schedule[loop.value] = {
+            "task": task,
+            "schedule": timedelta(seconds=seconds),
+            "kwargs": {"scheduled": True},
+            "options": {"expires": 2 * seconds},
+        }
+    return schedule
+
+
+def settings() -> dict[str, Any]:
+    return {
+        "broker_url": load_secrets().redis_url.get_secret_value(),
+        "broker_connection_retry_on_startup": True,
+        # A tick that is older than this was lost with its worker; the next one is better than a second run.
+        "broker_transport_options": {"visibility_timeout": 3600, "socket_keepalive": True},
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_ignore_result": True,  # what happened is in Postgres
+        "task_acks_late": True,  # tasks are idempotent; a killed worker's task may run again
+        "worker_prefetch_multiplier": 1,
+        "task_queues": [Queue(name) for name in (*IO_QUEUES, *GENERATION_QUEUES, *TRAINING_QUEUES)],
+        "task_default_queue": UPKEEP,
+        "task_create_missing_queues": False,
+        "task_routes": {task: {"queue": queue} for task, queue in TASK_QUEUES.items()},
+        "task_send_sent_event": True,
+        "worker_send_task_events": True,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_pool_start_method": "spawn",  # only training@ has processes, and CUDA does not survive a fork
+        "worker_soft_shutdown_timeout": 20.0,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "beat_schedule": beat_schedule(),
+        "beat_max_loop_interval": MIN_TICK_SECONDS,
+        "timezone": "UTC",
+    }
+
+
+app = Celery(
+    "explorer",
+    include=[
+        "app.tasks.community",
+        "app.tasks.engagement",
+        "app.tasks.generation",
+        "app.tasks.persona",
+        "app.tasks.publishing",
+        "app.tasks.timeline",
+        "app.tasks.training",
+        "workers.control",
+    ],
+)
+app.add_defaults(settings)
+
+
+@signals.setup_logging.connect
+def _setup_logging(**_: object) -> None:
+    logs.configure()
+
+
+@signals.task_prerun.connect
+def _bind_task(task_id: str, task: Any, **_: object) -> None:
+    structlog.contextvars.bind_contextvars(task=task.name, task_id=task_id)
+
+
+@signals.task_postrun.connect
+def _unbind_task(**_: object) -> None:
+    structlog.contextvars.clear_contextvars()

@@ -1,0 +1,176 @@
+"""`explorer …`: the command line. Everything heavy is imported by the command that needs it, so that help is quick.
+
+Exit codes: 0 done, 1 it ran and something was wrong, 2 the command or the config cannot be used.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from app.context import BotContext
+    from app.schedule import LoopName
+
+app = typer.Typer(
+    name="explorer",
+    help="A bot on X that joins a community and learns what it answers to.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+persona_app = typer.Typer(help="Versions of the persona.", no_args_is_help=True)
+app.add_typer(persona_app, name="persona")
+
+Config = Annotated[Path, typer.Option("--config", envvar="EXPLORER_CONFIG", help="The bot's config.")]
+DEFAULT_CONFIG = Path("explorer.yaml")
+
+
+def bot(config: Path) -> BotContext:
+    """The context of the configured bot, with its rows in place."""
+    from app.config import load_config
+    from app.context import BotContext
+
+    context = BotContext(load_config(config))
+    context.enrol()
+    return context
+
+
+@app.command()
+def up(
+    config: Config = DEFAULT_CONFIG,
+    io_workers: Annotated[int, typer.Option(min=1, help="I/O workers to start.")] = 2,
+    sandbox: Annotated[bool, typer.Option(help="Beside an X of our own; needs no keys.")] = False,
+    community: Annotated[str, typer.Option(help="Community of the sandbox.")] = "default",
+    speed: Annotated[float, typer.Option(min=0.1, max=10_000, help="World seconds per second, in the sandbox.")] = 1.0,
+) -> None:
+    """Run the whole bot on this machine until Ctrl-C, with PostgreSQL and Redis of its own."""
+    from app.local import up as local_up
+
+    local_up.run(config, io_workers=io_workers, sandbox=sandbox, community=community, speed=speed)
+
+
+@app.command()
+def demo(
+    seed: Annotated[int, typer.Option(help="Seed of the sandbox's community.")] = 1,
+    plant_duplicate: Annotated[bool, typer.Option(help="Forge a duplicate in the record: the demo must fail.")] = False,
+) -> None:
+    """Run the whole loop against a sandbox for some minutes, audit it, and write data/demo/report.json."""
+    from app.local import demo as local_demo
+
+    raise typer.Exit(local_demo.run(seed=seed, plant_duplicate=plant_duplicate))
+
+
+@app.command()
+def status(config: Config = DEFAULT_CONFIG) -> None:
+    """Show the loops, the posts by state and what was spent."""
+    from app.status import show
+
+    show(bot(config))
+
+
+@app.command()
+def pause(
+    reason: Annotated[str, typer.Option(help="Why; kept for whoever resumes.")] = "by hand",
+    loop: Annotated[list[str] | None, typer.Option(help="Only this loop; may be given again.")] = None,
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Refuse further turns until `explorer resume`. What is under way ends first."""
+    from app import loops
+
+    context = bot(config)
+    with context.db.transaction() as session:
+        loops.pause(session, context.config.bot_id, reason, _loops(loop))
+
+
+@app.command()
+def resume(
+    loop: Annotated[list[str] | None, typer.Option(help="Only this loop; may be given again.")] = None,
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Take turns again."""
+    from app import loops
+
+    context = bot(config)
+    with context.db.transaction() as session:
+        loops.resume(session, context.config.bot_id, _loops(loop))
+
+
+def _loops(names: list[str] | None) -> list[LoopName] | None:
+    from app.schedule import LoopName
+
+    known = [loop.value for loop in LoopName]
+    unknown = sorted(set(names or []) - set(known))
+    if unknown:
+        raise typer.BadParameter(
+            f"{', '.join(unknown)}: no such loop; there are {', '.join(known)}", param_hint="--loop"
+        )
+    return [LoopName(name) for name in names] if names else None
+
+
+@app.command()
+def delete(
+    post_id: Annotated[str, typer.Argument(help="Our id of the post (bot_db.post_id).")],
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Take a post of the bot back from X."""
+    import uuid
+
+    from app.posting import take_back
+
+    context = bot(config)
+    try:
+        take_back(context.db, context.x, context.config, uuid.UUID(post_id))
+    except (LookupError, ValueError) as error:
+        raise typer.BadParameter(str(error), param_hint="POST_ID") from None
+
+
+@persona_app.command("list")
+def persona_list(config: Config = DEFAULT_CONFIG) -> None:
+    """Every version, the newest last."""
+    from rich.console import Console
+    from rich.table import Table
+    from sqlalchemy import select
+
+    from dbs.models import PersonaVersion
+
+    context = bot(config)
+    table = Table("version", "state", "origin", "name", "tone", "interests")
+    with context.db.transaction() as session:
+        rows = select(PersonaVersion).where(PersonaVersion.bot_id == context.config.bot_id)
+        for row in session.scalars(rows.order_by(PersonaVersion.version)):
+            table.add_row(str(row.version), row.state, row.origin, row.name, row.tone, ", ".join(row.interests))
+    Console().print(table)
+
+
+@persona_app.command("refuse")
+def persona_refuse(version: int, config: Config = DEFAULT_CONFIG) -> None:
+    """Take a version back for good; its parent becomes current if it was."""
+    from app import persona
+
+    context = bot(config)
+    try:
+        with context.db.transaction() as session:
+            now = persona.refuse(session, context.config.bot_id, version)
+    except LookupError as error:
+        raise typer.BadParameter(str(error), param_hint="VERSION") from None
+    typer.echo(f"version {now.version} is current")
+
+
+def main() -> None:
+    """The entry point: errors of the operator's are one message, not a traceback."""
+    from app import environment
+    from app.config import ConfigError
+
+    environment.adopt()
+    try:
+        app()
+    except ConfigError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

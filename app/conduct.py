@@ -1,0 +1,86 @@
+"""To whom the bot may speak, and how often. What it may say is `app/safety.py`.
+
+X's rules for automated accounts: https://help.x.com/en/rules-and-policies/x-automation.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy import text as sql
+from sqlalchemy.orm import Session
+
+from app import clock
+from app.config import VibeBotConfig
+from app.connectors.bot_db import BotDB
+from app.safety import Refusal
+from dbs.models import Draft, Membership, Post, TimelinePost
+from dbs.models.posts import LIVE
+from dbs.states import Kind, ReplyPolicy
+
+
+def refusal(session: Session, config: VibeBotConfig, draft: Draft) -> Refusal | None:
+    """Why the bot may not say this to that person now, or None if it may."""
+    if draft.kind == Kind.POST:
+        return None
+    if draft.target_author_id == config.user_id:
+        return Refusal("own_post", "the target is a post of the bot itself")
+    member = session.get(Membership, (config.bot_id, draft.target_author_id))
+    if member is not None and member.opted_out_at is not None:
+        return Refusal("opted_out", f"the author asked the bot to stop at {member.opted_out_at.isoformat()}")
+    if member is not None and member.reply_policy != ReplyPolicy.REPLY:
+        return Refusal("policy", f"the author's policy is {member.reply_policy}")
+    target = session.get(TimelinePost, (config.bot_id, draft.target_post_id))
+    if target is None:
+        return Refusal("target_gone", "the target is not in the database any more")
+    if not target.summons and (since := _answered_lately(session, config, draft)) is not None:
+        return Refusal("cooldown", f"the author was answered at {since.isoformat()}")
+    replies = _replies_in_conversation(session, config.bot_id, target.conversation_id)
+    if replies >= config.safety.max_replies_per_conversation:
+        return Refusal("depth", f"{replies} replies of ours stand in this conversation already")
+    return None
+
+
+def _answered_lately(session: Session, config: VibeBotConfig, draft: Draft) -> datetime | None:
+    """When the author was last answered, if that is within the cooldown."""
+    last = BotDB(session, config.bot_id).last_answer_to(draft.target_author_id) if draft.target_author_id else None
+    cooldown = timedelta(minutes=config.safety.author_cooldown)
+    return last if last is not None and last > clock.now() - cooldown else None
+
+
+def _replies_in_conversation(session: Session, bot_id: str, conversation_id: str | None) -> int:
+    if conversation_id is None:
+        return 0
+    statement = (
+        select(func.count())
+        .select_from(Post)
+        .join(
+            TimelinePost,
+            (TimelinePost.bot_id == Post.bot_id) & (TimelinePost.x_post_id == Post.target_post_id),
+        )
+        .where(Post.bot_id == bot_id, TimelinePost.conversation_id == conversation_id, sql(f"bot_db.{LIVE}"))
+    )
+    return session.execute(statement).scalar_one()
+
+
+def next_slot(session: Session, config: VibeBotConfig) -> datetime:
+    """World time from which the caps per hour and per day have room for one more post."""
+    now = clock.now()
+    caps = (
+        (timedelta(hours=1), config.safety.max_posts_per_hour),
+        (timedelta(days=1), config.safety.max_posts_per_day),
+    )
+    slot = now
+    for span, cap in caps:
+        # The cap-th newest post still counts for one span; the slot opens when it leaves.
+        oldest_in_way = session.scalars(
+            select(Post.due_at)
+            .where(Post.bot_id == config.bot_id, sql(LIVE), Post.due_at > now - span)
+            .order_by(Post.due_at.desc())
+            .offset(cap - 1)
+            .limit(1)
+        ).one_or_none()
+        if oldest_in_way is not None:
+            slot = max(slot, oldest_in_way + span)
+    return slot

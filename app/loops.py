@@ -1,0 +1,118 @@
+"""Turns: when each loop of a bot runs, claimed in Postgres.
+
+Beat only sends ticks. Whoever receives one claims the turn by moving `next_due_at` in one statement, so a second
+beat or a second worker doubles nothing, a restarted beat delays nothing, and a pause survives restarts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app import clock, events
+from app.config import VibeBotConfig
+from app.schedule import LoopName, interval
+from dbs.models import Loop
+from dbs.session import Database
+
+log = structlog.get_logger()
+
+
+class PutOff(Exception):
+    """A turn could not do its work yet and names the world time to come back at."""
+
+    def __init__(self, until: datetime, reason: str) -> None:
+        super().__init__(reason)
+        self.until = until
+
+
+def ensure(session: Session, config: VibeBotConfig) -> None:
+    """Give the bot a row for each loop it does not have yet, due at once. PPO first lets posts mature."""
+    now = clock.now()
+    rows = [
+        {
+            "bot_id": config.bot_id,
+            "loop": loop.value,
+            "next_due_at": now + (interval(loop, config.loop) if loop is LoopName.PPO else timedelta()),
+            "paused": False,
+            "turns": 0,
+        }
+        for loop in LoopName
+    ]
+    session.execute(insert(Loop).values(rows).on_conflict_do_nothing())
+
+
+def claim(session: Session, bot_id: str, loop: LoopName, every: timedelta, *, by_hand: bool) -> bool:
+    """Take the turn if it is due, or in any case if a person asks; never while the loop is paused."""
+    now = clock.now()
+    statement = (
+        update(Loop)
+        .where(Loop.bot_id == bot_id, Loop.loop == loop.value, Loop.paused.is_(False))
+        .values(next_due_at=now + every, started_at=clock.wall_now())
+        .returning(Loop.loop)
+    )
+    if not by_hand:
+        statement = statement.where(Loop.next_due_at <= now)
+    return session.execute(statement).scalar_one_or_none() is not None
+
+
+def run_turn(
+    db: Database, config: VibeBotConfig, loop: LoopName, work: Callable[[], int], *, by_hand: bool
+) -> int | None:
+    """Claim a turn, do its work, and record how it went.
+
+    Returns:
+        What `work` returned (a count of things done), or None if the turn was not ours to take.
+    """
+    with db.transaction() as session:
+        claimed = claim(session, config.bot_id, loop, interval(loop, config.loop), by_hand=by_hand)
+    if not claimed:
+        if by_hand:
+            log.warning("turn.paused", loop=loop.value)
+        return None
+    try:
+        done = work()
+    except PutOff as put_off:
+        _finish(db, config.bot_id, loop, error=None, due_at=put_off.until)
+        log.info("turn.put_off", loop=loop.value, until=put_off.until.isoformat(), reason=str(put_off))
+        return 0
+    except BaseException as error:
+        _finish(db, config.bot_id, loop, error=f"{type(error).__name__}: {error}")
+        raise
+    _finish(db, config.bot_id, loop, error=None)
+    log.info("turn.done", loop=loop.value, done=done)
+    return done
+
+
+def _finish(db: Database, bot_id: str, loop: LoopName, *, error: str | None, due_at: datetime | None = None) -> None:
+    with db.transaction() as session:
+        row = session.scalars(select(Loop).where(Loop.bot_id == bot_id, Loop.loop == loop.value)).one()
+        row.finished_at = clock.wall_now()
+        row.last_error = error
+        row.turns += error is None and due_at is None
+        if due_at is not None:
+            row.next_due_at = due_at
+
+
+def pause(session: Session, bot_id: str, reason: str, loops: list[LoopName] | None = None) -> None:
+    """Refuse turns of these loops (of all, if none is named) until `resume`."""
+    _set_paused(session, bot_id, loops, paused=True, reason=reason)
+
+
+def resume(session: Session, bot_id: str, loops: list[LoopName] | None = None) -> None:
+    _set_paused(session, bot_id, loops, paused=False, reason=None)
+
+
+def _set_paused(
+    session: Session, bot_id: str, loops: list[LoopName] | None, *, paused: bool, reason: str | None
+) -> None:
+    names = [loop.value for loop in loops or LoopName]
+    session.execute(
+        update(Loop).where(Loop.bot_id == bot_id, Loop.loop.in_(names)).values(paused=paused, paused_reason=reason)
+    )
+    events.record(session, bot_id, "loops.paused" if paused else "loops.resumed", loops=names, reason=reason)

@@ -1,0 +1,96 @@
+"""Posts whose outcome nobody knows: found on our own timeline, or proven absent and sent once more.
+
+Matched by place (what it answers or quotes), by canonical text (X unescapes entities and rewrites links) and by time.
+The own timeline lags, so one absent read proves nothing.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app import clock, events
+from app.config import VibeBotConfig
+from app.connectors.bot_db import BotDB
+from app.loops import PutOff
+from app.posting import RETRY_AFTER, mark_posted, set_state
+from app.text import canonical
+from app.x.errors import Retryable
+from app.x.types import Tweet
+from app.x_interactor import XInteractor
+from dbs.models import Post
+from dbs.session import Database
+from dbs.states import Kind, PostState
+
+# How long a request may be under way before its row counts as abandoned, in wall time: above any client time-out.
+ABANDONED_AFTER = timedelta(seconds=90)
+# Two reads of our own timeline, this far apart in world time, that both lack the post, prove that X never had it.
+ABSENT_READS = 2
+BETWEEN_READS = timedelta(minutes=3)
+# One retry of an unknown outcome; then a person looks, and X is asked rarely.
+MAX_ATTEMPTS = 2
+RARELY = timedelta(days=1)
+
+
+def reconcile(db: Database, x: XInteractor, config: VibeBotConfig) -> int:
+    """Find out what became of posts whose outcome is unknown, by reading our own timeline.
+
+    Returns:
+        The number of posts whose state was settled.
+    """
+    now, abandoned = clock.now(), clock.wall_now() - ABANDONED_AFTER
+    with db.transaction() as session:
+        lost = BotDB(session, config.bot_id).to_find(now, abandoned)
+    if not lost:
+        return 0
+    try:
+        own = x.get_own_posts(max_posts=100, start_time=min(post.queued_at for post in lost) - timedelta(minutes=1))
+    except Retryable as error:
+        raise PutOff(error.retry_at or now + RETRY_AFTER, str(error)) from error
+    return sum(_reconcile_one(db, post.post_id, own) for post in lost)
+
+
+def _reconcile_one(db: Database, post_id: uuid.UUID, own: list[Tweet]) -> bool:
+    with db.transaction() as session:
+        post = session.get_one(Post, post_id, with_for_update=True)
+        if post.state not in {PostState.SENDING, PostState.UNCONFIRMED}:
+            return False
+        taken = _taken(session, post.bot_id, own)
+        found = next((tweet for tweet in own if tweet.x_post_id not in taken and _is_the_same(post, tweet)), None)
+        if found is not None:
+            mark_posted(post, found.x_post_id)
+            return True
+        post.absent_reads += 1
+        post.absent_at = clock.wall_now()
+        if post.absent_reads < ABSENT_READS:
+            set_state(post, PostState.UNCONFIRMED, f"absent from our timeline in {post.absent_reads} read(s)")
+            post.due_at = clock.now() + BETWEEN_READS
+            return False
+        if post.attempts < MAX_ATTEMPTS:
+            set_state(post, PostState.QUEUED, f"absent from our timeline in {post.absent_reads} reads: sent once more")
+            post.absent_reads, post.due_at = 0, clock.now()
+            return True
+        set_state(
+            post, PostState.UNCONFIRMED, "absent after a second attempt with unknown outcome; a person should look"
+        )
+        # Looked for rarely from now on: X may still show it.
+        post.due_at = clock.now() + RARELY
+        events.record(session, post.bot_id, "post.needs_a_person", str(post_id))
+        return False
+
+
+def _taken(session: Session, bot_id: str, own: list[Tweet]) -> set[str | None]:
+    """Which of these are posts that we know already."""
+    ids = [tweet.x_post_id for tweet in own]
+    return set(session.scalars(select(Post.x_post_id).where(Post.bot_id == bot_id, Post.x_post_id.in_(ids))))
+
+
+def _is_the_same(post: Post, tweet: Tweet) -> bool:
+    """Whether a post on our own timeline is this one: same place, same text in canonical form, not older."""
+    if tweet.created_at < post.queued_at - timedelta(seconds=1):
+        return False
+    place = tweet.quoted_post_id if post.kind == Kind.QUOTE else tweet.in_reply_to_post_id
+    return place == post.target_post_id and canonical(tweet.text) == canonical(post.content)

