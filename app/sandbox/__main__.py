@@ -1,0 +1,68 @@
+"""`python -m app.sandbox`: serve one sandbox on loopback until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import sys
+from pathlib import Path
+from typing import cast
+
+import uvicorn
+
+from app.sandbox.communityfile import CommunityFileError
+from app.sandbox.server import create_app
+from app.sandbox.settings import TIERS, Settings, Tier
+from app.sandbox.store import StateMismatchError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve. Returns the exit status: 2 where it cannot start as it was told to."""
+    args = _parser().parse_args(arguments)
+    settings = Settings(
+        state=args.state,
+        community=args.community,
+        seed=args.seed,
+        bot_id=args.bot_id,
+        bot_handle=args.bot_handle.removeprefix("@"),
+        tier=cast(Tier, args.tier),
+    )
+    try:
+        listener = socket.create_server((args.host, args.port))
+        app = create_app(settings)
+    except (CommunityFileError, StateMismatchError, OSError) as error:
+        sys.stderr.write(f"the sandbox cannot start: {error}\n")
+        return 2
+    port = listener.getsockname()[1]
+    if args.ready_file:
+        _announce(args.ready_file, args.host, port)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, proxy_headers=False, server_header=False)
+    uvicorn.Server(config).run(sockets=[listener])
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m app.sandbox", description="An X of our own, with a community in it."
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one")
+    parser.add_argument("--state", type=Path, required=True, help="folder that keeps what must survive a restart")
+    parser.add_argument("--community", default="default", help="name of a shipped community, or a YAML file")
+    parser.add_argument("--seed", type=int, default=1, help="seed of everything that looks random")
+    parser.add_argument("--bot-id", type=int, default=1_000_001, help="user id of the bot's account")
+    parser.add_argument("--bot-handle", default="explorer_bot", help="handle of the bot's account")
+    parser.add_argument("--tier", choices=TIERS, default="enterprise", help="access tier that X grants the bot")
+    parser.add_argument("--ready-file", type=Path, help="where to write port and base_url once it listens")
+    return parser
+
+
+def _announce(path: Path, host: str, port: int) -> None:
+    aside = path.with_name(f"{path.name}.part")
+    aside.write_text(json.dumps({"port": port, "base_url": f"http://{host}:{port}"}), encoding="utf-8")
+    aside.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

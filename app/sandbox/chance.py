@@ -1,0 +1,77 @@
+"""Chance by hash: what looks random is a function of the seed and of what it is about.
+
+So two processes that ask in a different order, or a sandbox that was killed and started again, see the same
+community. `uniforms` draws for a whole population at once with splitmix64 (Steele, Lea and Flood 2014).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from math import exp
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+T = TypeVar("T")
+Floats = npt.NDArray[np.float64]
+Ids = npt.NDArray[np.uint64]
+
+
+def key(*parts: object) -> int:
+    """64 bits that depend on every part and on their order."""
+    joined = "\x1f".join(map(str, parts)).encode()
+    return int.from_bytes(blake2b(joined, digest_size=8).digest(), "big")
+
+
+def uniform(*parts: object) -> float:
+    """A number in [0, 1)."""
+    return key(*parts) / 2**64
+
+
+def pick(options: Sequence[T], *parts: object) -> T:
+    """One of the options, each as likely as another."""
+    return options[key(*parts) % len(options)]
+
+
+def weighted(options: Sequence[T], weights: Sequence[float], *parts: object) -> T:
+    """One of the options, in proportion to its weight."""
+    point = uniform(*parts) * sum(weights)
+    for option, weight in zip(options, weights, strict=True):
+        point -= weight
+        if point < 0:
+            return option
+    return options[-1]
+
+
+def poisson(mean: float, *parts: object) -> int:
+    """A Poisson count by inversion. For means of a few; it walks the distribution."""
+    point, term, count = uniform(*parts), exp(-mean), 0
+    while point >= term and count < 1000:
+        point -= term
+        count += 1
+        term *= mean / count
+    return count
+
+
+def uniforms(salt: int, ids: Ids) -> Floats:
+    """A number in [0, 1) for every id, independent between ids and between salts."""
+    with np.errstate(over="ignore"):
+        x = ids + np.uint64(salt) + np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x = x ^ (x >> np.uint64(31))
+    return (x >> np.uint64(11)).astype(np.float64) / 2**53
+
+
+def normals(salt: int, ids: Ids) -> Floats:
+    """A standard normal number for every id, by Box and Muller."""
+    radius = np.sqrt(-2.0 * np.log1p(-uniforms(salt, ids)))
+    turn: Floats = radius * np.cos(2.0 * np.pi * uniforms(salt ^ 0x5DEECE66D, ids))
+    return turn
+
+
+def normal(*parts: object) -> float:
+    """A standard normal number."""
+    return float(normals(key(*parts), np.zeros(1, dtype=np.uint64))[0])

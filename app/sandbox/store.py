@@ -1,0 +1,165 @@
+"""What the sandbox must remember over a kill: the bot's posts and follows, requests, windows and what was paid.
+
+SQLite with a write-ahead log: what was committed before an answer left is there after `kill -9`. Everything that
+members do is a function of seed and time, and is not stored.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+from app.sandbox.posts import Post
+
+POST_COLUMNS = ("id", "author", "text", "kind", "target", "target_author", "root", "body_start", "topic")
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS posts (
+    id INTEGER PRIMARY KEY, author INTEGER NOT NULL, text TEXT NOT NULL, kind TEXT NOT NULL, target INTEGER,
+    target_author INTEGER, root INTEGER NOT NULL, body_start INTEGER NOT NULL, topic TEXT, deleted_ms INTEGER);
+CREATE TABLE IF NOT EXISTS follows (target INTEGER PRIMARY KEY, since_ms INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS record (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, method TEXT NOT NULL, path TEXT NOT NULL,
+    kind TEXT NOT NULL, text TEXT, target TEXT, status INTEGER, id TEXT, fault TEXT);
+CREATE TABLE IF NOT EXISTS windows (name TEXT PRIMARY KEY, started_ms INTEGER NOT NULL, used INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS calls (endpoint TEXT PRIMARY KEY, requests INTEGER NOT NULL, usd REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS paid_reads (
+    day TEXT NOT NULL, resource TEXT NOT NULL, PRIMARY KEY (day, resource)) WITHOUT ROWID;
+"""
+
+
+class StateMismatchError(RuntimeError):
+    """The state directory belongs to another world. The message names what differs and the remedy."""
+
+
+@dataclass(frozen=True)
+class Write:
+    """A write request as it was received.
+
+    Attributes:
+        kind: reply, post, quote, delete, follow or unfollow.
+        target: id of what was answered, quoted, deleted or followed.
+        status: HTTP status of the answer, sent or lost; None where the connection was cut before any effect.
+        id: id of the post that came of it, if one did.
+        fault: name of the fault that was played on it, if any.
+    """
+
+    time: str
+    method: str
+    path: str
+    kind: str
+    text: str | None = None
+    target: str | None = None
+    status: int | None = None
+    id: str | None = None
+    fault: str | None = None
+
+
+class Store:
+    """One SQLite file; one process and one thread use it."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(folder / "sandbox.sqlite3", isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.executescript(SCHEMA)
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written inside is committed together, or not at all."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def settle(self, **facts: str) -> dict[str, str]:
+        """Keep facts that must stay the same for the life of the state: the first values given, on every start.
+
+        Raises:
+            StateMismatchError: a fact other than `born` differs from what the state was made with.
+        """
+        for name, value in facts.items():
+            self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
+        kept: dict[str, str] = dict(self._db.execute("SELECT key, value FROM meta").fetchall())
+        for name, value in facts.items():
+            if name != "born" and kept[name] != value:
+                raise StateMismatchError(
+                    f"this state was made with {name}={kept[name]!r}, not {value!r}: start it as it was made, "
+                    "or use another --state folder"
+                )
+        return kept
+
+    def add_post(self, post: Post) -> None:
+        fields = [getattr(post, name) for name in POST_COLUMNS]
+        self._db.execute(f"INSERT INTO posts VALUES ({', '.join('?' * len(fields))}, NULL)", fields)  # noqa: S608
+
+    def delete_post(self, post_id: int, ms: int) -> None:
+        self._db.execute("UPDATE posts SET deleted_ms = ? WHERE id = ?", (ms, post_id))
+
+    def posts(self) -> list[tuple[Post, int | None]]:
+        """The bot's posts in order, each with when it was deleted (ms), if it was."""
+        rows = self._db.execute(f"SELECT {', '.join(POST_COLUMNS)}, deleted_ms FROM posts ORDER BY id")  # noqa: S608
+        return [(Post(**dict(zip(POST_COLUMNS, row, strict=False)), substance="bot"), row[-1]) for row in rows]
+
+    def follow(self, target: int, ms: int) -> None:
+        self._db.execute("INSERT OR IGNORE INTO follows VALUES (?, ?)", (target, ms))
+
+    def unfollow(self, target: int) -> None:
+        self._db.execute("DELETE FROM follows WHERE target = ?", (target,))
+
+    def follows(self) -> list[int]:
+        """Who the bot follows, the latest first."""
+        return [row[0] for row in self._db.execute("SELECT target FROM follows ORDER BY since_ms DESC, rowid DESC")]
+
+    def note(self, write: Write) -> None:
+        marks = ", ".join("?" * 9)
+        self._db.execute(
+            f"INSERT INTO record (time, method, path, kind, text, target, status, id, fault) VALUES ({marks})",  # noqa: S608
+            astuple(write),
+        )
+
+    def record(self) -> list[dict[str, Any]]:
+        cursor = self._db.execute("SELECT * FROM record ORDER BY seq")
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    def window(self, name: str) -> tuple[int, int]:
+        """When the running window of a limit began (ms), and how much of it is used."""
+        row = self._db.execute("SELECT started_ms, used FROM windows WHERE name = ?", (name,)).fetchone()
+        return (row[0], row[1]) if row else (0, 0)
+
+    def set_window(self, name: str, started_ms: int, used: int) -> None:
+        self._db.execute("INSERT OR REPLACE INTO windows VALUES (?, ?, ?)", (name, started_ms, used))
+
+    def count_call(self, endpoint: str, usd: float) -> None:
+        self._db.execute(
+            "INSERT INTO calls VALUES (?, 1, ?) "
+            "ON CONFLICT (endpoint) DO UPDATE SET requests = requests + 1, usd = usd + excluded.usd",
+            (endpoint, usd),
+        )
+
+    def calls(self) -> dict[str, tuple[int, float]]:
+        """Requests and US dollars by endpoint."""
+        return {
+            name: (requests, usd) for name, requests, usd in self._db.execute("SELECT * FROM calls ORDER BY endpoint")
+        }
+
+    def first_reads(self, day: str, resources: list[str]) -> int:
+        """How many of the resources had not been read on that day before; they now have."""
+        before = self._db.total_changes
+        self._db.executemany("INSERT OR IGNORE INTO paid_reads VALUES (?, ?)", [(day, name) for name in resources])
+        fresh = self._db.total_changes - before
+        if fresh:
+            self._db.execute("DELETE FROM paid_reads WHERE day < ?", (day,))
+        return fresh
