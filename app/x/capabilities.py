@@ -1,7 +1,7 @@
 """What the account may do: by its access tier, known up front, and by what X has answered.
 
 Since February 2026 self-serve accounts may reply only where they were summoned, since April 2026 they may neither
-quote nor follow: https://docs.x.com/x-api/fundamentals/post-cap and https://docs.x.com/changelog.
+quote nor follow: https://docs.x.com/changelog.
 """
 
 from __future__ import annotations

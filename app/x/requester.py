@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -26,7 +27,7 @@ from app.x.types import Page
 Method = Callable[..., requests.Response]
 Body = dict[str, Any]
 BATCH = 100  # the most ids, handles or results of one request
-MAX_PAGES = 100  # of one list; no list at X is longer
+THIN_PAGES = 4  # pages may hold less than was asked for, but a list of four times as many pages is not read to its end
 TWEET_FIELDS = (
     "author_id,conversation_id,created_at,entities,id,in_reply_to_user_id,lang,note_tweet,public_metrics,"
     "referenced_tweets,text"
@@ -111,7 +112,7 @@ class Requester:
         """
         if authors:
             params |= {"expansions": "author_id", "user_fields": USER_FIELDS}
-        for _ in range(MAX_PAGES):
+        for _ in range(THIN_PAGES * math.ceil(most / BATCH)):
             size = min(BATCH, max(smallest, most))
             body = self.read(
                 endpoint,
