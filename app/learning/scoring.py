@@ -1,0 +1,188 @@
+"""How likely a model thinks given outputs are: log-probabilities of whole batches, with and without gradient.
+
+One base model is in memory. Adapters named `reference` and `policy` lie on it; which of them take part in a forward
+pass is a property of the model, so a model is scored by one thread at a time.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from app.learning.features import Array
+
+REFERENCE = "reference"
+POLICY = "policy"
+MIN_SHARED = 16  # tokens of common prefix below which a second forward pass costs more than it saves
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One logged draft.
+
+    `author` says whose output it is: `policy` (the weights that training starts from), `reference`, or any other name.
+    `behaviour_logprobs` has one natural log-probability per output token, under the tempered and masked softmax.
+    """
+
+    draft_id: uuid.UUID
+    prompt_ids: Sequence[int]
+    output_ids: Sequence[int]
+    behaviour_logprobs: Sequence[float]
+    temperature: float
+    reward: float
+    features: Array
+    author: str = POLICY
+
+
+def policy_stack(model: Any) -> list[str]:
+    """Adapters of the policy: its own on top of the reference's, where there is one."""
+    return [name for name in (REFERENCE, POLICY) if name in model.peft_config]
+
+
+def reference_stack(model: Any) -> list[str]:
+    """Adapters of the frozen reference; none means the base model itself."""
+    return [name for name in (REFERENCE,) if name in model.peft_config]
+
+
+@contextmanager
+def acting_as(model: Any, stack: Sequence[str], *, trainable: str | None = None) -> Iterator[None]:
+    """Run a block with exactly these adapters taking part, and only `trainable` receiving gradients.
+
+    `disable_adapter` alone would give the base model even where the reference is an adapter.
+    """
+    if stack:
+        # inference_mode: set_adapter would otherwise thaw every adapter it activates, the reference too.
+        model.base_model.set_adapter(list(stack), inference_mode=True)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(trainable is not None and f".{trainable}." in name)
+    if stack:
+        yield
+    else:
+        with model.disable_adapter():
+            yield
+
+
+def micro_batches(samples: Sequence[Sample], size: int) -> list[list[int]]:
+    """Indices of the samples, in batches of one author and of like lengths.
+
+    The batches are the same in every pass: a batch of another shape rounds otherwise, and bf16 rounding adds up to
+    tenths of a nat over a post (TRL issue 6789).
+    """
+    order = sorted(
+        range(len(samples)),
+        key=lambda i: (samples[i].author, len(samples[i].prompt_ids) + len(samples[i].output_ids), i),
+    )
+    batches: list[list[int]] = []
+    for i in order:
+        if not batches or len(batches[-1]) == size or samples[batches[-1][0]].author != samples[i].author:
+            batches.append([])
+        batches[-1].append(i)
+    return batches
+
+
+def output_logprobs(model: Any, batch: Sequence[Sample], banned: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of each output token of a batch, and which of them are real.
+
+    Args:
+        model: a PEFT model; whichever adapters are active take part.
+        banned: ids of tokens that sampling masks, so that they have no probability here either.
+
+    Returns:
+        float32 of shape [batch, longest output], 0 where there is no token, and a mask of the same shape.
+    """
+    device = banned.device
+    lengths = [len(sample.output_ids) for sample in batch]
+    mask = torch.arange(max(lengths), device=device)[None] < torch.tensor(lengths, device=device)[:, None]
+    hidden = _predicting_states(model, batch, device)
+    # The head in float32: bfloat16 logits are spaced by up to 0.125, as coarse as the clip range
+    # (MiniMax-M1, arXiv 2506.13585, section 3.2).
+    logits = hidden.float() @ _head(model).T
+    temperatures = torch.tensor([s.temperature for s in batch for _ in s.output_ids], device=device)
+    logits = (logits / temperatures[:, None]).index_fill(1, banned, -torch.inf)
+    targets = torch.tensor([token for sample in batch for token in sample.output_ids], device=device)
+    flat = -cross_entropy(logits, targets, reduction="none")
+    return torch.zeros(mask.shape, device=device).masked_scatter(mask, flat), mask
+
+
+@torch.no_grad()
+def score(
+    model: Any,
+    samples: Sequence[Sample],
+    banned: Tensor,
+    batches: Sequence[Sequence[int]],
+) -> list[Tensor]:
+    """Log-probabilities of each sample's output tokens under the active adapters; one tensor per sample, in order."""
+    found: list[Tensor] = [torch.empty(0)] * len(samples)
+    for batch in batches:
+        logprobs, _ = output_logprobs(model, [samples[i] for i in batch], banned)
+        for row, i in enumerate(batch):
+            found[i] = logprobs[row, : len(samples[i].output_ids)]
+    return found
+
+
+def padded(rows: Sequence[Tensor]) -> Tensor:
+    """Rows of unequal length as one matrix, filled with 0."""
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+
+
+def as_tensor(values: Sequence[float] | Array) -> Tensor:
+    return torch.from_numpy(np.asarray(values, dtype=np.float32))
+
+
+def _predicting_states(model: Any, batch: Sequence[Sample], device: torch.device) -> Tensor:
+    """Last hidden states at the positions that predict an output token, of shape [all output tokens, width].
+
+    What all prompts begin with (the persona) is run once for the whole batch. Padding is on the right, where a causal
+    model cannot see it, so that no mask is needed and positions are plain.
+    """
+    decoder = _base(model).get_decoder()
+    shared = _shared_prefix([sample.prompt_ids for sample in batch]) if len(batch) > 1 else 0
+    past = None
+    if shared >= MIN_SHARED:
+        prefix = torch.tensor([list(batch[0].prompt_ids[:shared])], device=device)
+        past = decoder(input_ids=prefix, use_cache=True).past_key_values
+        past.batch_repeat_interleave(len(batch))
+    else:
+        shared = 0
+    rows = [torch.tensor([*s.prompt_ids[shared:], *s.output_ids[:-1]], device=device) for s in batch]
+    tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    positions = shared + torch.arange(tokens.shape[1], device=device)[None].expand_as(tokens)
+    hidden = decoder(
+        input_ids=tokens, position_ids=positions, past_key_values=past, use_cache=past is not None
+    ).last_hidden_state
+    picked = [
+        hidden[row, len(s.prompt_ids) - shared - 1 : len(s.prompt_ids) - shared - 1 + len(s.output_ids)]
+        for row, s in enumerate(batch)
+    ]
+    return torch.cat(picked)
+
+
+def _shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
+    """Tokens that all prompts begin with, short of any prompt's last token: that one predicts."""
+    shortest = min(len(prompt) for prompt in prompts) - 1
+    for at in range(shortest):
+        if any(prompt[at] != prompts[0][at] for prompt in prompts):
+            return at
+    return max(shortest, 0)
+
+
+def _head(model: Any) -> Tensor:
+    """The output embedding in float32, converted once per model: it is frozen."""
+    weight = _base(model).get_output_embeddings().weight
+    kept: tuple[Tensor, Tensor] | None = getattr(model, "_float32_head", None)
+    if kept is None or kept[0] is not weight:
+        kept = (weight, weight.detach().float())
+        model._float32_head = kept
+    return kept[1]
+
+
+def _base(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -1,0 +1,101 @@
+"""Log-probabilities of logged outputs against the obvious way to compute them."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from app.learning.scoring import acting_as, micro_batches, output_logprobs, policy_stack, reference_stack, score
+from tests.learning.conftest import BANNED, VOCABULARY, sample, shake, slow_logprobs, tiny_model
+
+
+def mixed(n: int, shared: int, seed: int = 1) -> list:
+    draw = random.Random(seed)
+    token = lambda: draw.randrange(2, VOCABULARY)  # noqa: E731
+    prefix = [token() for _ in range(shared)]
+    return [
+        sample(
+            [*prefix, *(token() for _ in range(draw.randrange(1, 9)))],
+            [token() for _ in range(draw.randrange(1, 12))],
+            temperature=draw.choice([0.5, 0.7, 1.0]),
+        )
+        for _ in range(n)
+    ]
+
+
+@pytest.mark.parametrize("shared", [0, 5, 30])
+def test_batched_scores_equal_one_by_one(shared):
+    model = tiny_model()
+    shake(model, "policy", 3)
+    samples = mixed(9, shared)
+    found = score(model, samples, BANNED, micro_batches(samples, 4))
+    for one, row in zip(samples, found, strict=True):
+        assert row.tolist() == pytest.approx(slow_logprobs(model, one), abs=2e-5)
+
+
+def test_identical_prompts_and_a_single_sample():
+    model = tiny_model()
+    same = [sample(range(2, 30), [3, 4, 5]), sample(range(2, 30), [6])]
+    for batch in (same, same[:1], [sample([7], [8])]):
+        rows = score(model, batch, BANNED, [list(range(len(batch)))])
+        for one, row in zip(batch, rows, strict=True):
+            assert row.tolist() == pytest.approx(slow_logprobs(model, one), abs=2e-5)
+
+
+def test_gradients_flow_through_the_shared_prefix():
+    """The prompt's keys and values depend on the adapter too: run once, they still carry their gradient."""
+    samples = mixed(4, 30)
+    gradients = []
+    for batches in ([[0, 1, 2, 3]], [[0], [1], [2], [3]]):
+        model = tiny_model()
+        shake(model, "policy", 3)
+        with acting_as(model, policy_stack(model), trainable="policy"):
+            for batch in batches:
+                output_logprobs(model, [samples[i] for i in batch], BANNED)[0].sum().backward()
+        gradients.append([p.grad for p in model.parameters() if p.requires_grad])
+    for together, apart in zip(*gradients, strict=True):
+        torch.testing.assert_close(together, apart, rtol=1e-3, atol=1e-4)
+
+
+def test_probabilities_of_all_allowed_tokens_add_up_to_one():
+    model = tiny_model()
+    tokens = [t for t in range(VOCABULARY) if t not in BANNED.tolist()]
+    rows, _ = output_logprobs(model, [sample([5, 6, 7], [t]) for t in tokens], BANNED)
+    assert float(rows.exp().sum()) == pytest.approx(1.0, abs=1e-5)
+    banned, _ = output_logprobs(model, [sample([5, 6, 7], [0])], BANNED)
+    assert float(banned.max()) == -float("inf")
+
+
+def test_reference_is_the_adapter_and_not_the_base():
+    model = tiny_model(with_reference=True)
+    shake(model, "policy", 5)
+    one = sample([4, 5, 6], [7, 8])
+    by_stack = {}
+    for stack in ([], ["reference"], ["reference", "policy"]):
+        with acting_as(model, stack):
+            by_stack[tuple(stack)] = score(model, [one], BANNED, [[0]])[0].tolist()
+    assert reference_stack(model) == ["reference"]
+    assert policy_stack(model) == ["reference", "policy"]
+    assert len({tuple(round(x, 4) for x in row) for row in by_stack.values()}) == 3
+    base = tiny_model()  # same seed, fresh policy: the base itself
+    assert by_stack[()] == pytest.approx(score(base, [one], BANNED, [[0]])[0].tolist(), abs=1e-5)
+
+
+def test_only_the_policy_is_trainable():
+    model = tiny_model(with_reference=True)
+    with acting_as(model, policy_stack(model), trainable="policy"):
+        names = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert names
+    assert all(".policy." in name for name in names)
+    with acting_as(model, []):
+        assert not [name for name, p in model.named_parameters() if p.requires_grad]
+
+
+def test_micro_batches_hold_every_sample_once_and_one_author_each():
+    samples = [sample([3] * n, [4] * m, author=who) for n in (2, 9, 4) for m in (1, 5) for who in ("policy", "old")]
+    batches = micro_batches(samples, 4)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(samples)))
+    assert all(len({samples[i].author for i in batch}) == 1 for batch in batches)
+    assert max(len(batch) for batch in batches) <= 4
