@@ -17,6 +17,8 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Celery:
     if name == "app":
         # Imported on demand: `import app.config` must not pay for Celery.
+        # The control commands come along, because `celery -A app control` takes only those that its own process knows.
+        import workers.control  # noqa: F401 - registers by being imported
         from app.celery import app
 
         return app

@@ -56,7 +56,7 @@ TICKS = {
 
 # A tick is one cheap message; it comes a few times per interval, so that a turn is late by a fraction of it at most.
 TICKS_PER_INTERVAL = 4
-MIN_TICK_SECONDS, MAX_TICK_SECONDS = 1.0, 60.0
+MIN_TICK_SECONDS, MAX_TICK_SECONDS = 1.0, 10.0
 
 
 def tick_seconds(every: timedelta) -> float:
@@ -118,7 +118,6 @@ app = Celery(
         "app.tasks.publishing",
         "app.tasks.timeline",
         "app.tasks.training",
-        "workers.control",
     ],
 )
 app.add_defaults(settings)

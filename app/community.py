@@ -7,10 +7,11 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app import clock, events
+from app import clock
 from app.config import VibeBotConfig
 from app.connectors.community_db import CommunityDB
 from app.loops import PutOff
+from app.x.capabilities import Ability, Capabilities
 from app.x.errors import NotAllowed, Permanent, Retryable
 from app.x.types import XUser
 from app.x_interactor import XInteractor
@@ -38,7 +39,7 @@ def load_community(db: Database, x: XInteractor, config: VibeBotConfig) -> int:
         followed = _follow(db, x, config)
         _refresh(db, x, config)
     except Retryable as error:
-        raise PutOff(error.retry_at or clock.now(), str(error)) from error
+        raise PutOff(error.retry_at, str(error)) from error
     return followed
 
 
@@ -107,15 +108,18 @@ def _follow(db: Database, x: XInteractor, config: VibeBotConfig) -> int:
                 Membership.bot_id == config.bot_id, Membership.follow_state == FollowState.WANTED
             )
         ).all()
+    verdict = Capabilities(db, config.bot_id, config.budget.tier).allows(Ability.FOLLOW)
+    if not verdict.granted:
+        # They stay wanted, and are followed when the account may; until then they are read one by one.
+        log.info("follow.not_allowed", reason=verdict.reason)
+        return 0
     followed = 0
     for user_id in wanted:
         try:
             state = x.follow(user_id)
         except NotAllowed as error:
-            # It will be refused for everybody: their posts are read one account at a time instead.
-            _set_follow(db, config, list(wanted), FollowState.UNAVAILABLE, str(error))
-            with db.transaction() as session:
-                events.record(session, config.bot_id, "capability.lost", "follow", reason=str(error))
+            # It would be refused for everybody.
+            Capabilities(db, config.bot_id, config.budget.tier).learn(Ability.FOLLOW, error)
             return followed
         except Permanent as error:
             _set_follow(db, config, [user_id], FollowState.UNAVAILABLE, str(error))

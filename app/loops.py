@@ -22,11 +22,14 @@ from dbs.session import Database
 
 log = structlog.get_logger()
 
+# A turn that failed, or was put off without a time, is due again after this (or its interval, if that is shorter).
+RETRY_AFTER = timedelta(minutes=5)
+
 
 class PutOff(Exception):
-    """A turn could not do its work yet and names the world time to come back at."""
+    """A turn could not do its work yet. `until` is the world time to come back at, None if nobody knows."""
 
-    def __init__(self, until: datetime, reason: str) -> None:
+    def __init__(self, until: datetime | None, reason: str) -> None:
         super().__init__(reason)
         self.until = until
 
@@ -75,26 +78,31 @@ def run_turn(
         if by_hand:
             log.warning("turn.paused", loop=loop.value)
         return None
+    retry_at = clock.now() + min(RETRY_AFTER, interval(loop, config.loop))
     try:
         done = work()
     except PutOff as put_off:
-        _finish(db, config.bot_id, loop, error=None, due_at=put_off.until)
-        log.info("turn.put_off", loop=loop.value, until=put_off.until.isoformat(), reason=str(put_off))
+        until = put_off.until or retry_at
+        _finish(db, config.bot_id, loop, due_at=until)
+        log.info("turn.put_off", loop=loop.value, until=until.isoformat(), reason=str(put_off))
         return 0
     except BaseException as error:
-        _finish(db, config.bot_id, loop, error=f"{type(error).__name__}: {error}")
+        _finish(db, config.bot_id, loop, error=f"{type(error).__name__}: {error}", due_at=retry_at)
         raise
-    _finish(db, config.bot_id, loop, error=None)
+    _finish(db, config.bot_id, loop)
     log.info("turn.done", loop=loop.value, done=done)
     return done
 
 
-def _finish(db: Database, bot_id: str, loop: LoopName, *, error: str | None, due_at: datetime | None = None) -> None:
+def _finish(
+    db: Database, bot_id: str, loop: LoopName, *, error: str | None = None, due_at: datetime | None = None
+) -> None:
+    """Record how a turn ended; one that did its work has no `due_at`, because the claim has set it."""
     with db.transaction() as session:
         row = session.scalars(select(Loop).where(Loop.bot_id == bot_id, Loop.loop == loop.value)).one()
         row.finished_at = clock.wall_now()
         row.last_error = error
-        row.turns += error is None and due_at is None
+        row.turns += due_at is None
         if due_at is not None:
             row.next_due_at = due_at
 

@@ -20,11 +20,12 @@ from app.connectors.community_db import CommunityDB
 from app.connectors.engagement_db import EngagementDB
 from app.connectors.quotes_comments_db import QuotesCommentsDB
 from app.loops import PutOff
-from app.x.errors import Retryable
+from app.x.errors import Retryable, XError
 from app.x.types import Counts, Tweet
 from app.x_interactor import XInteractor
-from dbs.models import Engagement, Post, QuoteComment
+from dbs.models import Engagement, Post, QuoteComment, TimelinePost
 from dbs.session import Database
+from dbs.states import Kind
 
 log = structlog.get_logger()
 
@@ -63,7 +64,7 @@ def measure_due(db: Database, x: XInteractor, config: VibeBotConfig) -> int:
             counts = x.get_counts([str(post.x_post_id) for post in posts])
         except Retryable as error:
             _return_claim(db, config.bot_id, posts)
-            raise PutOff(error.retry_at or clock.now() + CLAIM, str(error)) from error
+            raise PutOff(error.retry_at, str(error)) from error
         for post in posts:
             stored += _measure(db, x, config, post, counts.get(str(post.x_post_id)))
 
@@ -131,17 +132,26 @@ def _read_talk(
     """Quotes and replies that we do not have yet, as (tweet, is a comment); read only where a count has moved."""
     with db.transaction() as session:
         known = QuotesCommentsDB(session, config.bot_id).of_post(post.post_id)
+        conversation_id = _conversation(session, config.bot_id, post)
     comments = sum(row.comment for row in known)
     talk: list[tuple[Tweet, bool]] = []
     try:
         if (counts.replies or 0) > comments:
-            talk += [(tweet, True) for tweet in x.get_replies(str(post.x_post_id))]
+            talk += [(tweet, True) for tweet in x.get_replies(str(post.x_post_id), conversation_id)]
         if (counts.quotes or 0) > len(known) - comments:
             talk += [(tweet, False) for tweet in x.get_quotes(str(post.x_post_id))]
-    except Retryable as error:
-        # The counts are in hand and worth keeping; the texts are read at the next age.
+    except XError as error:
+        # The counts are in hand and worth keeping; the texts are read at the next age, if X has them then.
         log.info("talk.put_off", post_id=str(post.post_id), reason=str(error))
     return [(tweet, comment) for tweet, comment in talk if tweet.author_id != config.user_id]
+
+
+def _conversation(session: Session, bot_id: str, post: Post) -> str | None:
+    """The conversation that a post of ours stands in: its target's for a reply, its own otherwise."""
+    if post.kind != Kind.REPLY or post.target_post_id is None:
+        return post.x_post_id
+    target = session.get(TimelinePost, (bot_id, post.target_post_id))
+    return target.conversation_id if target else None
 
 
 def _store_talk(

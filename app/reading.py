@@ -16,7 +16,7 @@ from app import clock
 from app.config import VibeBotConfig
 from app.connectors.community_db import CommunityDB
 from app.loops import PutOff
-from app.x.errors import Retryable
+from app.x.errors import Gone, NotAllowed, Retryable
 from app.x.types import Tweet, newest_id
 from app.x_interactor import XInteractor
 from dbs.models import Cursor, Post, TimelinePost
@@ -66,7 +66,7 @@ def _read(db: Database, x: XInteractor, config: VibeBotConfig, source: Source) -
             tweets = x.get_mentions()
         thread = _thread_above(db, x, config, tweets)
     except Retryable as error:
-        raise PutOff(error.retry_at or clock.now(), str(error)) from error
+        raise PutOff(error.retry_at, str(error)) from error
     with db.transaction() as session:
         new = store_posts(session, config, tweets, source)
         store_posts(session, config, thread, Source.THREAD)
@@ -84,7 +84,11 @@ def _read_member(db: Database, x: XInteractor, config: VibeBotConfig, user_id: s
         tweets = page.tweets if page else []
         thread = _thread_above(db, x, config, tweets)
     except Retryable as error:
-        raise PutOff(error.retry_at or clock.now(), str(error)) from error
+        raise PutOff(error.retry_at, str(error)) from error
+    except (Gone, NotAllowed) as error:
+        # Protected, suspended or deleted: the others are still read.
+        log.info("member.unreadable", user_id=user_id, reason=str(error))
+        return 0
     with db.transaction() as session:
         new = store_posts(session, config, tweets, Source.TIMELINE)
         store_posts(session, config, thread, Source.THREAD)

@@ -16,7 +16,7 @@ from app import clock, events
 from app.config import VibeBotConfig
 from app.connectors.bot_db import BotDB
 from app.loops import PutOff
-from app.posting import RETRY_AFTER, mark_posted, set_state
+from app.posting import mark_posted, set_state
 from app.text import canonical
 from app.x.errors import Retryable
 from app.x.types import Tweet
@@ -49,7 +49,7 @@ def reconcile(db: Database, x: XInteractor, config: VibeBotConfig) -> int:
     try:
         own = x.get_own_posts(max_posts=100, start_time=min(post.queued_at for post in lost) - timedelta(minutes=1))
     except Retryable as error:
-        raise PutOff(error.retry_at or now + RETRY_AFTER, str(error)) from error
+        raise PutOff(error.retry_at, str(error)) from error
     return sum(_reconcile_one(db, post.post_id, own) for post in lost)
 
 

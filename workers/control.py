@@ -1,7 +1,9 @@
 """What a running worker can be asked and told by hand.
 
-celery -A app control reload_checkpoint
-celery -A app inspect checkpoint
+    celery -A app control reload_checkpoint
+    celery -A app inspect checkpoint
+
+The command line loads this module too, to know the names; what a command needs is imported when it is carried out.
 """
 
 from __future__ import annotations
@@ -9,12 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from celery.worker.control import control_command, inspect_command
-from sqlalchemy import select
 
 from app.celery import GENERATION, app
-from app.context import process_context
-from app.tasks.generation import serving
-from dbs.models import Checkpoint
 
 
 def _writes(state: Any) -> bool:
@@ -34,6 +32,12 @@ def reload_checkpoint(state: Any) -> dict[str, str]:
 @inspect_command()
 def checkpoint(state: Any) -> dict[str, str | None]:
     """Which checkpoint this node has in memory, and which one Postgres points at."""
+    from sqlalchemy import select
+
+    from app.context import process_context
+    from app.tasks.generation import serving
+    from dbs.models import Checkpoint
+
     bot = process_context()
     with bot.db.transaction() as session:
         current = session.scalars(

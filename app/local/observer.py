@@ -49,11 +49,11 @@ class Observer:
 
     def handles(self, limit: int) -> list[str]:
         """Handles of members of the community, the most followed first."""
-        members = sorted(self.get("summary")["members"], key=lambda member: -member["followers"])
+        members = sorted(self.get("members"), key=lambda member: -member["followers"])
         return [member["handle"] for member in members[:limit]]
 
     def api_calls(self) -> int:
-        return int(sum(self.get("summary")["api_calls"].values()))
+        return int(sum(self.get("summary")["calls"].values()))
 
     def writes(self) -> list[Write]:
         """Every write request ever received, in order."""

