@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import exp, log, sqrt
 from typing import Literal, Protocol
 
@@ -25,7 +25,7 @@ from app.sandbox.reactions import Events, Reactions
 from app.sandbox.rhythm import Rhythm
 from app.sandbox.texts import Texts
 from app.sandbox.traits import Subject, measure, stem, words_of
-from app.text import canonical, similarity
+from app.text import canonical, shingles
 
 TRUTH_MINUTES = 24 * 60
 WEIGHTS = {"likes": 1.0, "reposts": 2.0, "quotes": 1.0, "replies": 1.0}
@@ -302,6 +302,14 @@ class TasteCommunity:
 
 def _likeness(left: str, right: str) -> float:
     """Likeness of two texts, 0 to 1: the same runs of words, or nearly the same set of them."""
-    a, b = set(words_of(left)), set(words_of(right))
-    shared = len(a & b) / len(a | b) if a and b else 0.0
-    return max(similarity(left, right), 2.0 * shared - 1.0)
+    (words, runs), (other_words, other_runs) = _parts(left), _parts(right)
+    return max(_overlap(runs, other_runs), 2.0 * _overlap(words, other_words) - 1.0)
+
+
+@lru_cache(maxsize=4096)
+def _parts(text: str) -> tuple[frozenset[object], frozenset[object]]:
+    return frozenset(words_of(text)), frozenset(shingles(text))
+
+
+def _overlap(a: frozenset[object], b: frozenset[object]) -> float:
+    return len(a & b) / len(a | b) if a and b else 0.0

@@ -84,6 +84,13 @@ def router(world: World, faults: Faults) -> APIRouter:
     def summary() -> dict[str, Any]:
         return _summary(world)
 
+    @api.get("/members")
+    def members() -> list[dict[str, Any]]:
+        return [
+            {"id": str(person.id), "handle": person.handle, "followers": len(world.followers(person.id))}
+            for person in world.community.people.members
+        ]
+
     @api.get("/topics")
     def topics(examples: Annotated[int, Query(ge=0, le=1000)] = 3) -> dict[str, Any]:
         return dict(world.community.topics(examples))

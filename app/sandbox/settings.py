@@ -17,7 +17,7 @@ class Keys:
 
     api_key: str = "sandbox-api-key"
     api_secret: str = "sandbox-api-secret"  # noqa: S105 - documented, and worth nothing elsewhere
-    access_token: str = "sandbox-access-token"  # noqa: S105
+    access_token: str = "1000001-sandbox-access-token"  # noqa: S105 - like at X, it begins with the user id
     access_token_secret: str = "sandbox-access-token-secret"  # noqa: S105
 
     @classmethod

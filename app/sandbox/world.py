@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ from app.sandbox.posts import Kind, Post, Shelf, count_until, snowflake, to_ms
 from app.sandbox.reactions import Reactions
 from app.sandbox.settings import Settings
 from app.sandbox.store import Store
-from app.text import canonical, mentions
+from app.text import mentions, text_hash
 
 DUPLICATE_SPAN = timedelta(hours=24)
 ALL_LOW_BITS = (1 << 22) - 1
@@ -66,6 +66,7 @@ class World:
             joined=self.born.replace(microsecond=0),
         )
         self.own: list[Post] = []
+        self._said: dict[str, list[Post]] = defaultdict(list)
         self.deleted: dict[int, int] = {}
         self.following_ids: list[int] = store.follows()
         self._reactions: dict[int, Reactions] = {}
@@ -160,9 +161,8 @@ class World:
 
     def repeats(self, text: str) -> bool:
         """Whether X would call a text, as it would be shown, a duplicate of a recent own post."""
-        wanted = canonical(text)
-        recent = (p for p in self.own if self.now - p.at < DUPLICATE_SPAN and p.id not in self.deleted)
-        return any(canonical(post.text) == wanted for post in recent)
+        since, wanted = snowflake(self.now - DUPLICATE_SPAN, 0), text_hash(text)
+        return any(p.id > since and p.id not in self.deleted for p in self._said.get(wanted, []))
 
     def compose(self, text: str, kind: Kind, target: Post | None) -> Post:
         """The post that a text would become: a reply gets the mention of whom it answers, as X puts it there."""
@@ -210,6 +210,7 @@ class World:
         reactions = self.community.react(post, parent, self.own, self._blocked)
         self.shelf.add(post, mentions(post.text))
         self.own.append(post)
+        self._said[text_hash(post.text)].append(post)
         self._reactions[post.id] = reactions
         for answer in reactions.written:
             if answer.id not in self.shelf.by_id:
