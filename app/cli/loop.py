@@ -1,41 +1,17 @@
-"""`explorer …`: the command line. Everything heavy is imported by the command that needs it, so that help is quick.
-
-Exit codes: 0 done, 1 it ran and something was wrong, 2 the command or the config cannot be used.
-"""
+"""Commands that run the loop, look at it and hold it: up, demo, status, pause, resume, delete."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.cli.common import DEFAULT_CONFIG, Config, bot
+
 if TYPE_CHECKING:
-    from app.context import BotContext
     from app.schedule import LoopName
 
-app = typer.Typer(
-    name="explorer",
-    help="A bot on X that joins a community and learns what it answers to.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-persona_app = typer.Typer(help="Versions of the persona.", no_args_is_help=True)
-app.add_typer(persona_app, name="persona")
-
-Config = Annotated[Path, typer.Option("--config", envvar="EXPLORER_CONFIG", help="The bot's config.")]
-DEFAULT_CONFIG = Path("explorer.yaml")
-
-
-def bot(config: Path) -> BotContext:
-    """The context of the configured bot, with its rows in place."""
-    from app.config import load_config
-    from app.context import BotContext
-
-    context = BotContext(load_config(config))
-    context.enrol()
-    return context
+app = typer.Typer()
 
 
 @app.command()
@@ -125,52 +101,3 @@ def delete(
         take_back(context.db, context.x, context.config, uuid.UUID(post_id))
     except (LookupError, ValueError) as error:
         raise typer.BadParameter(str(error), param_hint="POST_ID") from None
-
-
-@persona_app.command("list")
-def persona_list(config: Config = DEFAULT_CONFIG) -> None:
-    """Every version, the newest last."""
-    from rich.console import Console
-    from rich.table import Table
-    from sqlalchemy import select
-
-    from dbs.models import PersonaVersion
-
-    context = bot(config)
-    table = Table("version", "state", "origin", "name", "tone", "interests")
-    with context.db.transaction() as session:
-        rows = select(PersonaVersion).where(PersonaVersion.bot_id == context.config.bot_id)
-        for row in session.scalars(rows.order_by(PersonaVersion.version)):
-            table.add_row(str(row.version), row.state, row.origin, row.name, row.tone, ", ".join(row.interests))
-    Console().print(table)
-
-
-@persona_app.command("refuse")
-def persona_refuse(version: int, config: Config = DEFAULT_CONFIG) -> None:
-    """Take a version back for good; its parent becomes current if it was."""
-    from app import persona
-
-    context = bot(config)
-    try:
-        with context.db.transaction() as session:
-            now = persona.refuse(session, context.config.bot_id, version)
-    except LookupError as error:
-        raise typer.BadParameter(str(error), param_hint="VERSION") from None
-    typer.echo(f"version {now.version} is current")
-
-
-def main() -> None:
-    """The entry point: errors of the operator's are one message, not a traceback."""
-    from app import environment
-    from app.config import ConfigError
-
-    environment.adopt()
-    try:
-        app()
-    except ConfigError as error:
-        typer.echo(str(error), err=True)
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,36 @@
+"""`explorer …`: the command line. Everything heavy is imported by the command that needs it, so that help is quick.
+
+Exit codes: 0 done, 1 it ran and something was wrong, 2 the command or the config cannot be used.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from app.cli import checkpoints, learning, loop, persona
+
+app = typer.Typer(
+    name="explorer",
+    help="A bot on X that joins a community and learns what it answers to.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(loop.app)
+app.add_typer(learning.app)
+app.add_typer(checkpoints.app, name="checkpoints")
+app.add_typer(persona.app, name="persona")
+
+
+def main() -> None:
+    """The entry point: errors of the operator's are one message, not a traceback."""
+    from app import environment
+    from app.config import ConfigError
+
+    environment.adopt()
+    try:
+        app()
+    except ConfigError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(2)
