@@ -40,7 +40,10 @@ class Fault(BaseModel):
 
     @model_validator(mode="after")
     def _readable_path(self) -> Fault:
-        re.compile(self.path)
+        try:
+            re.compile(self.path)
+        except re.error as error:
+            raise ValueError(f"path {self.path!r} is no regular expression: {error}") from error
         return self
 
     def matches(self, method: str, path: str) -> bool:

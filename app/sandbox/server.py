@@ -10,6 +10,7 @@ import json
 import socket
 import struct
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -180,9 +181,9 @@ def _respond(status: int, body: Json, headers: dict[str, str], *, truncated: boo
 
 
 async def _no_such_page(_: HttpRequest, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    title = {404: "Not Found", 405: "Method Not Allowed"}.get(status, "Error")
-    return _respond(status, {"title": title, "detail": title, "type": "about:blank", "status": status}, {})
+    status, detail = (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, "Error")
+    title = HTTPStatus(status).phrase
+    return _respond(status, {"title": title, "detail": detail, "type": "about:blank", "status": status}, {})
 
 
 class ConnectionCutError(ConnectionResetError):

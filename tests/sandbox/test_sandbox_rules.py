@@ -208,6 +208,30 @@ def test_the_record_and_a_planted_duplicate(start_server: StartServer) -> None:
     assert (summary["posted"], summary["duplicates"]) == (2, 1)
 
 
+def test_the_control_api_says_what_is_wrong(start_server: StartServer) -> None:
+    server = start_server()
+    for path, body, message in (
+        ("truth", [{"text": "Ash.", "topic": "moons"}], "got 'moons'; topics are"),
+        ("truth", [{"text": "Ash.", "kind": "reply"}], "a reply needs reply_to or parent_text"),
+        ("truth", [{"text": "Ash.", "reply_to": "20"}], "there is no post '20'"),
+        ("faults", [{"fault": "500", "path": "("}], "is no regular expression"),
+        ("faults", [{"fault": "teapot"}], "teapot"),
+    ):
+        answer = requests.post(f"{server.base_url}/_sandbox/{path}", json=body, timeout=20)
+        assert answer.status_code == 422
+        assert message in answer.text
+    topics = server.control("topics?examples=2")
+    assert {topic["name"] for topic in topics["training"]}.isdisjoint(topic["name"] for topic in topics["held_out"])
+    drafts = [
+        {"text": example, "kind": "reply", "parent_text": topic["examples"][0], "topic": topic["name"]}
+        for topic in topics["held_out"]
+        for example in topic["examples"]
+    ]
+    truths = server.control("truth", drafts)
+    assert len(truths) == len(drafts)
+    assert all(0 <= truth["engagement"] < 60 for truth in truths)
+
+
 def test_the_page_shows_the_community_and_escapes_it(start_server: StartServer) -> None:
     server = start_server()
     server.client.create_tweet(text="<script>alert(1)</script> is not a post.")
