@@ -69,6 +69,9 @@ class LoopConfig(Section):
     exploration_share: float = Field(
         default=0.08, ge=0, le=0.5, description="Chance that a post is answered whatever its score."
     )
+    quote_share: float = Field(
+        default=0.1, ge=0, le=1, description="Chance that a worthy post is quoted rather than replied to."
+    )
     max_replies_per_turn: int = Field(default=5, ge=1, le=100, description="Drafts written per timeline turn.")
     max_drafts_per_target: int = Field(default=2, ge=1, le=5, description="Attempts before a target is given up.")
 

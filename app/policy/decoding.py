@@ -1,0 +1,217 @@
+"""Forward passes over batches of prompts: sampling, scoring, and what a model would say next.
+
+Everything runs on the decoder's hidden states, and the head is applied only where its logits are wanted. Three things
+make it fast: what all prompts begin with (the persona) is read once and its keys and values are shared; rows of like
+length go together; rows that have ended leave the batch. Padding is on the right, where a causal model cannot see it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+MIN_SHARED = 16  # tokens of common prefix below which reading them apart costs more than it saves
+BLOCK = 256  # tokens per block of the two-step draw
+COMPACT_AT = 0.25  # share of ended rows at which the batch is made smaller; doing so copies the cache
+
+
+class Decoder:
+    """A causal language model as decoder and head.
+
+    The head works in the model's number format. In float32 over bfloat16 states it took four times as long, a third of
+    a step, and brought the gap to another batch's log-probabilities from 0.071 to 0.054 a token (standard deviation):
+    most of that rounding is in the states. What is logged is what was drawn from, either way.
+    """
+
+    def __init__(self, model: Any, *, pad_id: int, banned: Tensor) -> None:
+        self._decoder = model.get_decoder()
+        self._config = model.config
+        self._head: Tensor = model.get_output_embeddings().weight.detach()
+        self._device = self._head.device
+        self._pad_id = pad_id
+        self._banned = banned.to(self._device)
+
+    def logprobs(self, hidden: Tensor, temperature: float) -> Tensor:
+        """The policy: log-softmax of the tempered logits with banned tokens masked.
+
+        Args:
+            hidden: last hidden states, [rows, width].
+
+        Returns:
+            float32 [rows, vocabulary]; minus infinity for banned tokens.
+        """
+        logits = (hidden @ self._head.T).float() / temperature
+        return torch.log_softmax(logits.index_fill_(1, self._banned, -torch.inf), dim=-1)
+
+    def next_logits(self, batch: Batch, tokens: Tensor) -> Tensor:
+        """Logits of a few tokens after each prompt, neither tempered nor masked: float32 [rows, tokens]."""
+        hidden, _ = self._read(batch)
+        return hidden[batch.row_numbers, batch.last].float() @ self._head[tokens.to(self._device)].float().T
+
+    def score(self, batch: Batch, outputs: Sequence[Sequence[int]], temperature: float) -> list[Tensor]:
+        """Log-probabilities of each row's output tokens.
+
+        Args:
+            batch: each row its prompt followed by its output without the last token.
+        """
+        hidden, _ = self._read(batch)
+        found = []
+        for row, output in enumerate(outputs):
+            end = int(batch.last[row]) + 1
+            states = hidden[row, end - len(output) : end]
+            targets = torch.tensor(output, device=self._device)[:, None]
+            found.append(self.logprobs(states, temperature).gather(1, targets)[:, 0])
+        return found
+
+    def sample(
+        self, batch: Batch, *, temperature: float, eos_id: int, uniforms: Tensor
+    ) -> list[list[tuple[int, float]]]:
+        """Sample a continuation of each row, until it ends or `uniforms` has no more columns.
+
+        Args:
+            uniforms: float64 [rows, longest output] from [0, 1). Row and column alone decide what is drawn, so that a
+                row's text does not depend on which rows are beside it (but for the rounding of its logits).
+
+        Returns:
+            For each row its (token, log-probability) pairs, the end token included where the row ended by itself.
+        """
+        hidden, cache = self._read(batch, keep_cache=True)
+        state = hidden[batch.row_numbers, batch.last]
+        columns = torch.arange(batch.shared + batch.tokens.shape[1], device=self._device)[None]
+        visible = (columns <= (batch.shared + batch.last)[:, None]).long()
+        rows, uniforms = batch.row_numbers, uniforms.to(self._device)
+        outputs: list[list[tuple[int, float]]] = [[] for _ in range(len(batch.last))]
+        ended = torch.zeros_like(rows, dtype=torch.bool)
+        for step in range(uniforms.shape[1]):
+            logprobs = self.logprobs(state, temperature)
+            drawn = draw(logprobs, uniforms[rows, step])
+            picked = logprobs.gather(1, drawn[:, None])[:, 0]
+            for row, token, logprob, over in zip(
+                rows.tolist(), drawn.tolist(), picked.tolist(), ended.tolist(), strict=True
+            ):
+                if not over:
+                    outputs[row].append((token, logprob))
+            ended = ended | (drawn == eos_id)
+            if bool(ended.all()) or step + 1 == uniforms.shape[1]:
+                break
+            if float(ended.float().mean()) >= COMPACT_AT:
+                kept = (~ended).nonzero()[:, 0]
+                cache.batch_select_indices(kept)
+                rows, drawn, visible, ended = rows[kept], drawn[kept], visible[kept], ended[kept]
+            position = visible.sum(1, keepdim=True)
+            visible = torch.cat([visible, torch.ones_like(position)], dim=1)
+            state = self._decoder(
+                input_ids=drawn[:, None],
+                attention_mask=visible,
+                position_ids=position,
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state[:, 0]
+        return outputs
+
+    def batches(
+        self, sequences: Sequence[Sequence[int]], size: int, *, prompts: Sequence[Sequence[int]]
+    ) -> Iterator[Batch]:
+        """Cut sequences into batches of like lengths, sharing what all `prompts` begin with.
+
+        Args:
+            sequences: what is read, each a prompt or a prompt with more after it.
+            prompts: the part of each sequence that may be shared.
+        """
+        shared = common_prefix(prompts) if len(prompts) > 1 else 0
+        shared = shared if shared >= MIN_SHARED else 0
+        prefix = self._read_prefix(sequences[0][:shared]) if shared else None
+        order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+        count = -(-len(order) // size)
+        for at in range(count):  # of equal size: 25 and 25 rather than 32 and 18
+            members = order[at * len(order) // count : (at + 1) * len(order) // count]
+            rows = [torch.tensor(sequences[i][shared:], device=self._device) for i in members]
+            tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self._pad_id)
+            last = torch.tensor([len(row) - 1 for row in rows], device=self._device)
+            yield Batch(members, tokens, last, shared, prefix)
+
+    def _read_prefix(self, tokens: Sequence[int]) -> DynamicCache:
+        cache = DynamicCache(config=self._config)
+        self._decoder(
+            input_ids=torch.tensor([list(tokens)], device=self._device), past_key_values=cache, use_cache=True
+        )
+        return cache
+
+    def _read(self, batch: Batch, *, keep_cache: bool = False) -> tuple[Tensor, Any]:
+        """Last hidden states [rows, longest, width] of a batch, and its cache if that is kept."""
+        cache: Any = None
+        if batch.prefix is not None:
+            cache = copy.deepcopy(batch.prefix)
+            cache.batch_repeat_interleave(len(batch.last))
+        elif keep_cache:
+            cache = DynamicCache(config=self._config)
+        positions = batch.shared + torch.arange(batch.tokens.shape[1], device=self._device)[None]
+        out = self._decoder(
+            input_ids=batch.tokens,
+            position_ids=positions.expand_as(batch.tokens),
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        return out.last_hidden_state, cache
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some sequences, padded on the right, without the prefix that they share.
+
+    Attributes:
+        members: which of the call's sequences these are.
+        tokens: [rows, longest].
+        last: column of each row's last token.
+        shared: tokens of the prefix; `prefix` holds its keys and values.
+    """
+
+    members: list[int]
+    tokens: Tensor
+    last: Tensor
+    shared: int
+    prefix: DynamicCache | None
+
+    @cached_property
+    def row_numbers(self) -> Tensor:
+        return torch.arange(len(self.last), device=self.last.device)
+
+
+def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
+    """Tokens that all prompts begin with, short of any prompt's last token: that one predicts."""
+    shortest, first = min(map(len, prompts)) - 1, prompts[0]
+    for at in range(shortest):
+        if any(prompt[at] != first[at] for prompt in prompts):
+            return at
+    return max(shortest, 0)
+
+
+def draw(logprobs: Tensor, uniform: Tensor) -> Tensor:
+    """Draw one token per row by inverting the distribution function.
+
+    Sums run in float64 and first over blocks, then within one: 49,152 numbers added one after another take ten times
+    as long, and in float32 they lose the tail.
+
+    Args:
+        logprobs: float32 [rows, vocabulary].
+        uniform: float64 [rows] from [0, 1).
+    """
+    probabilities = logprobs.exp()
+    padding = -probabilities.shape[1] % BLOCK
+    blocks = torch.nn.functional.pad(probabilities, (0, padding)).view(len(probabilities), -1, BLOCK)
+    mass = blocks.sum(-1, dtype=torch.float64)
+    upto = mass.cumsum(-1)
+    below_one = 1 - 2.0**-50  # a share of exactly 1 would point behind the last token that can be drawn
+    wanted = uniform.clamp(max=below_one)[:, None] * upto[:, -1:]
+    block = torch.searchsorted(upto, wanted, right=True)
+    share = ((wanted - (upto - mass).gather(1, block)) / mass.gather(1, block)).clamp(0, below_one)
+    inside = blocks[torch.arange(len(block), device=block.device), block[:, 0]].cumsum(-1, dtype=torch.float64)
+    token = torch.searchsorted(inside, share * inside[:, -1:], right=True)
+    return (block * BLOCK + token)[:, 0]

@@ -1,0 +1,223 @@
+"""The language model: one base in memory, adapters swapped on it, sampling with exact log-probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from app.config import ModelConfig
+from app.policy.adapters import AdapterStacks
+from app.policy.checkpoints import CheckpointError, base_hash
+from app.policy.decoding import Decoder
+from app.policy.hardware import device_of, dtype_of
+
+log = structlog.get_logger()
+
+WEIGHTS_AND_TOKENIZER = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
+YES = ("Yes", " Yes", "yes", " yes", "YES", " YES")
+NO = ("No", " No", "no", " no", "NO", " NO")
+
+
+class ModelError(RuntimeError):
+    """The base model cannot be used. The message names the setting and what to do."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sampled continuation.
+
+    `logprobs` are natural, one per output token, of the distribution that it was drawn from. `finished` says whether
+    the model ended the text itself; its end token is then the last of `token_ids`. `text` has no special token.
+    """
+
+    token_ids: list[int]
+    logprobs: list[float]
+    finished: bool
+    text: str
+
+
+class LanguageModel:
+    """A base model and the stack of adapters that is active on it.
+
+    The policy is the tempered softmax over all tokens but the banned ones: special tokens other than the end token,
+    and rows of the embedding that no token has. No top-k, no top-p: they would cut the support that ratios need.
+    `sample` and `score` use the same distribution.
+
+    Not safe for use by several threads at once: which adapters are active is a property of the model.
+
+    Attributes:
+        directory: where the base model's files are.
+        base_hash: SHA-256 of its weights.
+        banned_ids: tokens that are never sampled.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        self._config = config
+        self.directory = base_directory(config)
+        try:
+            self.base_hash = base_hash(self.directory)
+        except CheckpointError as error:
+            raise ModelError(f"model.hf_repo_id: got {config.hf_repo_id!r}; {error}") from None
+        self.device = device_of(config)
+        self.dtype = dtype_of(config, self.device)
+        self.tokenizer = AutoTokenizer.from_pretrained(self.directory, trust_remote_code=False)
+        base: Any = AutoModelForCausalLM.from_pretrained(
+            self.directory, dtype=self.dtype, use_safetensors=True, trust_remote_code=False
+        )
+        base.to(self.device).eval().requires_grad_(False)
+        self.eos_id = _end_token(self.tokenizer, config)
+        self.banned_ids = banned_ids(self.tokenizer, base.config.vocab_size, self.eos_id)
+        self._decoder = Decoder(base, pad_id=self.eos_id, banned=torch.tensor(self.banned_ids, dtype=torch.long))
+        _check_head(base)
+        self._adapters = AdapterStacks(base)
+        self._yes, self._no = (_single_tokens(self.tokenizer, words) for words in (YES, NO))
+        log.info(
+            "model.loaded",
+            model=config.hf_repo_id,
+            base_hash=self.base_hash[:12],
+            device=str(self.device),
+            dtype=str(self.dtype).removeprefix("torch."),
+        )
+
+    def use(self, stack: Sequence[Path]) -> None:
+        """Make exactly these adapters active, from the bottom up; an empty stack is the base.
+
+        Raises:
+            AdapterError: an adapter does not fit.
+        """
+        self._adapters.use(stack)
+
+    @torch.inference_mode()
+    def sample(
+        self, prompts: Sequence[Sequence[int]], *, temperature: float, max_new_tokens: int, seed: int
+    ) -> list[Sample]:
+        """One continuation of each prompt, in their order. The same seed and prompts give the same texts."""
+        if not prompts:
+            return []
+        generator = torch.Generator().manual_seed(seed)
+        uniforms = torch.rand(len(prompts), max_new_tokens, dtype=torch.float64, generator=generator)
+        found: dict[int, Sample] = {}
+        for batch in self._decoder.batches(prompts, self._config.batch_size, prompts=prompts):
+            outputs = self._decoder.sample(
+                batch, temperature=temperature, eos_id=self.eos_id, uniforms=uniforms[batch.members]
+            )
+            found |= {i: self._sample(pairs) for i, pairs in zip(batch.members, outputs, strict=True)}
+        return [found[i] for i in range(len(prompts))]
+
+    @torch.inference_mode()
+    def score(
+        self, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]], temperature: float
+    ) -> list[list[float]]:
+        """Log-probabilities of each output's tokens after its prompt, under the distribution `sample` draws from."""
+        if not prompts:
+            return []
+        whole = [[*prompt, *output[:-1]] for prompt, output in zip(prompts, outputs, strict=True)]
+        found: dict[int, list[float]] = {}
+        for batch in self._decoder.batches(whole, self._config.batch_size, prompts=prompts):
+            rows = self._decoder.score(batch, [outputs[i] for i in batch.members], temperature)
+            found |= {i: row.tolist() for i, row in zip(batch.members, rows, strict=True)}
+        return [found[i] for i in range(len(prompts))]
+
+    @torch.inference_mode()
+    def log_odds(self, prompts: Sequence[Sequence[int]]) -> list[float]:
+        """log p(Yes) − log p(No) of the next token after each prompt, over their spellings of one token."""
+        if not prompts:
+            return []
+        tokens = torch.tensor([*self._yes, *self._no])
+        found: dict[int, float] = {}
+        for batch in self._decoder.batches(prompts, self._config.batch_size, prompts=prompts):
+            logits = self._decoder.next_logits(batch, tokens)
+            yes, no = logits[:, : len(self._yes)], logits[:, len(self._yes) :]
+            odds = yes.logsumexp(1) - no.logsumexp(1)
+            found |= dict(zip(batch.members, odds.tolist(), strict=True))
+        return [found[i] for i in range(len(prompts))]
+
+    def _sample(self, pairs: list[tuple[int, float]]) -> Sample:
+        tokens = [token for token, _ in pairs]
+        finished = tokens[-1] == self.eos_id
+        text = str(self.tokenizer.decode(tokens[:-1] if finished else tokens, clean_up_tokenization_spaces=False))
+        return Sample(tokens, [logprob for _, logprob in pairs], finished, text)
+
+
+def base_directory(config: ModelConfig) -> Path:
+    """The directory of the base model; fetched from the hub, safetensors only, where the config names a repository.
+
+    Raises:
+        ModelError: there is no such directory and no such repository, or the hub cannot be reached.
+    """
+    named = Path(config.hf_repo_id)
+    if (named / "config.json").is_file():
+        return named
+    if named.exists() or config.hf_repo_id.count("/") != 1 or config.hf_repo_id.startswith((".", "/")):
+        raise ModelError(
+            f"model.hf_repo_id: got {config.hf_repo_id!r}, a directory without a config.json in it; name a directory "
+            "with a model, or a repository as owner/name"
+        )
+    try:
+        return Path(snapshot_download(config.hf_repo_id, allow_patterns=WEIGHTS_AND_TOKENIZER))
+    except (HfHubHTTPError, RepositoryNotFoundError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(
+            f"model.hf_repo_id: {config.hf_repo_id!r} could not be fetched from the Hugging Face hub "
+            f"({type(error).__name__}); check the name and the connection, or name a directory with the model in it"
+        ) from error
+
+
+def banned_ids(tokenizer: Any, vocabulary: int, eos_id: int) -> list[int]:
+    """Tokens that the policy never samples: special ones but the end token, and rows that no token has.
+
+    Args:
+        vocabulary: rows of the model's output embedding.
+    """
+    return sorted((special_ids(tokenizer) | set(range(len(tokenizer), vocabulary))) - {eos_id})
+
+
+def special_ids(tokenizer: Any) -> set[int]:
+    """Ids of every special token of a tokenizer, the end token among them."""
+    added = {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return added | set(tokenizer.all_special_ids)
+
+
+def _end_token(tokenizer: Any, config: ModelConfig) -> int:
+    """The id that ends a turn.
+
+    Raises:
+        ModelError: the tokenizer has no chat template, or no end token.
+    """
+    if tokenizer.chat_template is None or tokenizer.eos_token_id is None:
+        raise ModelError(
+            f"model.hf_repo_id: {config.hf_repo_id!r} has no chat template or no end token; use an Instruct model"
+        )
+    return int(tokenizer.eos_token_id)
+
+
+def _single_tokens(tokenizer: Any, words: Sequence[str]) -> list[int]:
+    encoded = (tokenizer(word, add_special_tokens=False).input_ids for word in words)
+    ids = sorted({tokens[0] for tokens in encoded if len(tokens) == 1})
+    if not ids:
+        raise ModelError(f"the tokenizer has no single token for any of {', '.join(words)}; judging needs one")
+    return ids
+
+
+@torch.inference_mode()
+def _check_head(base: Any) -> None:
+    """Make sure that the model's logits are its head's matrix times its hidden states, and nothing else.
+
+    Raises:
+        ModelError: they are not, as with a soft cap (Gemma 2) or a scale (Cohere, Granite).
+    """
+    tokens = torch.arange(8, device=base.device)[None]
+    theirs = base(input_ids=tokens).logits[0].float()
+    ours = (
+        base.get_decoder()(input_ids=tokens).last_hidden_state[0].float()
+        @ base.get_output_embeddings().weight.float().T
+    )
+    if float((ours - theirs).abs().max()) > 0.05 * float(theirs.abs().max()):
+        raise ModelError(f"{type(base).__name__} changes its logits after the head; use a model of the Llama kind")
