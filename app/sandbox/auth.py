@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl, unquote
 from oauthlib.common import Request as SignedRequest
 from oauthlib.oauth1.rfc5849 import signature
 
+from app.sandbox.problems import plain_problem
 from app.sandbox.settings import Keys
-from app.sandbox.wire import plain_problem
 
 # A client signs the address it means to call, and is then sent here by an adapter or a proxy.
 SIGNED_HOSTS = ("https://api.twitter.com", "https://api.x.com")

@@ -87,7 +87,13 @@ def router(world: World, faults: Faults) -> APIRouter:
     @api.get("/members")
     def members() -> list[dict[str, Any]]:
         return [
-            {"id": str(person.id), "handle": person.handle, "followers": len(world.followers(person.id))}
+            {
+                "id": str(person.id),
+                "handle": person.handle,
+                "name": person.name,
+                "followers": len(world.followers(person.id)),
+                "interests": person.interests,
+            }
             for person in world.community.people.members
         ]
 

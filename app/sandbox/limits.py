@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.sandbox.api.endpoint import Endpoint
+from app.sandbox.problems import Json
 from app.sandbox.store import Store
-from app.sandbox.wire import Json
 
 WINDOW_MS = 15 * 60 * 1000
 DAY_MS = 24 * 60 * 60 * 1000

@@ -8,7 +8,7 @@ from itertools import islice
 
 from app.sandbox.params import make_token
 from app.sandbox.posts import Post
-from app.sandbox.wire import Json
+from app.sandbox.problems import Json
 
 OLDER, NEWER = "o", "n"
 

@@ -9,15 +9,8 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 
 from app.sandbox.posts import snowflake
-from app.sandbox.wire import (
-    TWEET_EXPANSIONS,
-    TWEET_FIELDS,
-    USER_EXPANSIONS,
-    USER_FIELDS,
-    Json,
-    Selection,
-    invalid,
-)
+from app.sandbox.problems import Json, invalid
+from app.sandbox.wire import TWEET_EXPANSIONS, TWEET_FIELDS, USER_EXPANSIONS, USER_FIELDS, Selection
 
 ID = re.compile(r"^[0-9]{1,19}$")
 HANDLE = re.compile(r"^[A-Za-z0-9_]{1,15}$")

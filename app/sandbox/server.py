@@ -9,7 +9,6 @@ import asyncio
 import json
 import socket
 import struct
-from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -27,9 +26,10 @@ from app.sandbox.community import Community, TasteCommunity
 from app.sandbox.communityfile import load
 from app.sandbox.faults import Fault, Faults, without_metrics
 from app.sandbox.posts import to_ms
+from app.sandbox.problems import Json, Problem
 from app.sandbox.settings import Settings
 from app.sandbox.store import Store, Write
-from app.sandbox.wire import Answer, Json, Problem, stamp
+from app.sandbox.wire import Answer, stamp
 from app.sandbox.world import World
 
 log = structlog.get_logger()
@@ -82,11 +82,13 @@ class _Route:
         with world.store.transaction():
             answer, headers, effective = self._answer(request, raw, struck)
             if endpoint.write:
-                self._note(request, raw, answer, struck, cut="reset_before" in names)
+                self._note(request, raw, answer, struck)
             if effective:
                 ledger.book(world.store, endpoint.name, answer, world.now)
         if names & {"reset_before", "reset_after"}:
             return await _cut(request)
+        for name in names & ERROR_AFTER.keys():
+            answer = _broken(ERROR_AFTER[name])
         body = without_metrics(answer.body) if "missing_metrics" in names else answer.body
         return _respond(answer.status, body, headers, truncated="malformed_json" in names)
 
@@ -109,8 +111,6 @@ class _Route:
             answer = self._endpoint.handler(self._request(request, raw, struck))
         except Problem as problem:
             return Answer(problem.body, problem.status), headers, False
-        for name in names & ERROR_AFTER.keys():
-            return replace(_broken(ERROR_AFTER[name]), usd=answer.usd, made=answer.made), headers, True
         return answer, headers, True
 
     def _verify(self, request: HttpRequest) -> None:
@@ -133,7 +133,7 @@ class _Route:
             hide_newer_ms=round(lag * 1000),
         )
 
-    def _note(self, request: HttpRequest, raw: bytes, answer: Answer, struck: list[Fault], *, cut: bool) -> None:
+    def _note(self, request: HttpRequest, raw: bytes, answer: Answer, struck: list[Fault]) -> None:
         body = _json(raw)
         body = body if isinstance(body, dict) else {}
         reply, quoted = body.get("reply"), body.get("quote_tweet_id")
@@ -153,7 +153,7 @@ class _Route:
                 kind=kind,
                 text=text if isinstance(text, str) else None,
                 target=str(target) if target else None,
-                status=None if cut else answer.status,
+                status=answer.status,
                 id=answer.made,
                 fault=",".join(sorted(fault.fault for fault in struck)) or None,
             )

@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS posts (
 CREATE TABLE IF NOT EXISTS follows (target INTEGER PRIMARY KEY, since_ms INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS record (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, method TEXT NOT NULL, path TEXT NOT NULL,
-    kind TEXT NOT NULL, text TEXT, target TEXT, status INTEGER, id TEXT, fault TEXT);
+    kind TEXT NOT NULL, text TEXT, target TEXT, status INTEGER NOT NULL, id TEXT, fault TEXT);
 CREATE TABLE IF NOT EXISTS windows (name TEXT PRIMARY KEY, started_ms INTEGER NOT NULL, used INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS calls (endpoint TEXT PRIMARY KEY, requests INTEGER NOT NULL, usd REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS paid_reads (
@@ -43,7 +43,8 @@ class Write:
     Attributes:
         kind: reply, post, quote, delete, follow or unfollow.
         target: id of what was answered, quoted, deleted or followed.
-        status: HTTP status of the answer, sent or lost; None where the connection was cut before any effect.
+        status: HTTP status that X had decided on, whatever a fault made of it on the way: 2xx means that the request
+            took effect. 0 where the connection was cut before anything was decided.
         id: id of the post that came of it, if one did.
         fault: name of the fault that was played on it, if any.
     """
@@ -54,7 +55,7 @@ class Write:
     kind: str
     text: str | None = None
     target: str | None = None
-    status: int | None = None
+    status: int = 0
     id: str | None = None
     fault: str | None = None
 

@@ -1,4 +1,4 @@
-"""X's wire form: problems, and how posts and accounts are shown with the fields and expansions asked for.
+"""X's wire form: how posts and accounts are shown with the fields and expansions asked for.
 
 After the OpenAPI description 2.166 (https://api.x.com/2/openapi.json) and https://docs.x.com/x-api/fundamentals.
 """
@@ -15,13 +15,11 @@ from typing import Any
 
 from app.sandbox.people import Person
 from app.sandbox.posts import Post, count_until, newest_first
+from app.sandbox.problems import Json, not_found, unauthorized_field
 from app.sandbox.traits import HASHTAG
 from app.sandbox.world import World
 from app.text import MENTION, URL
 
-Json = dict[str, Any]
-PROBLEMS = "https://api.twitter.com/2/problems/"
-NOT_AUTHORIZED = "https://api.x.com/2/problems/not-authorized-for-resource"
 PRIVATE_AGE = timedelta(days=30)
 
 TWEET_FIELDS = (
@@ -46,44 +44,6 @@ TWEET_EXPANSIONS = (
     "referenced_tweets.id", "referenced_tweets.id.attachments.media_keys", "referenced_tweets.id.author_id",
 )  # fmt: skip
 USER_EXPANSIONS = ("affiliation.user_id", "most_recent_tweet_id", "pinned_tweet_id")
-
-
-class Problem(Exception):
-    """An answer that is not a success, in the form X gives it."""
-
-    def __init__(self, status: int, body: Json) -> None:
-        super().__init__(body.get("detail", body))
-        self.status, self.body = status, body
-
-
-def plain_problem(status: int, title: str, detail: str, kind: str = "about:blank") -> Problem:
-    return Problem(status, {"title": title, "detail": detail, "type": kind, "status": status})
-
-
-def invalid(errors: Sequence[Json]) -> Problem:
-    """400 for parameters that X does not take; each error has `parameters` and `message`."""
-    return Problem(
-        400,
-        {
-            "errors": list(errors),
-            "title": "Invalid Request",
-            "detail": "One or more parameters to your request was invalid.",
-            "type": f"{PROBLEMS}invalid-request",
-        },
-    )
-
-
-def not_found(resource: str, parameter: str, value: str) -> Json:
-    """The partial error for a post or an account that does not exist."""
-    return {
-        "value": value,
-        "detail": f"Could not find {resource} with {parameter}: [{value}].",
-        "title": "Not Found Error",
-        "resource_type": resource,
-        "parameter": parameter,
-        "resource_id": value,
-        "type": f"{PROBLEMS}resource-not-found",
-    }
 
 
 def stamp(at: datetime) -> str:
@@ -210,7 +170,7 @@ class Renderer:
         """Metrics that only the author sees, for 30 days."""
         world = self._world
         if post.author != world.me.id or world.now - post.at > PRIVATE_AGE:
-            self._errors.append(_unauthorized_field(post, section, name))
+            self._errors.append(unauthorized_field(str(post.id), section, name))
             return None
         counts = world.counts(post)
         common = {
@@ -325,17 +285,3 @@ def _edit_controls(post: Post) -> Json:
 
 def _span(match: re.Match[str]) -> Json:
     return {"start": match.start(), "end": match.end()}
-
-
-def _unauthorized_field(post: Post, section: str, name: str) -> Json:
-    return {
-        "resource_id": str(post.id),
-        "parameter": "id",
-        "resource_type": "tweet",
-        "section": section,
-        "title": "Field Authorization Error",
-        "value": str(post.id),
-        "detail": f"Sorry, you are not authorized to access '{name}' on the Tweet with id: [{post.id}].",
-        "field": name,
-        "type": f"{PROBLEMS}not-authorized-for-field",
-    }

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.sandbox.params import ID, Params
+from app.sandbox.problems import Problem, invalid, plain_problem
 from app.sandbox.settings import Settings
-from app.sandbox.wire import Answer, Problem, invalid, plain_problem
+from app.sandbox.wire import Answer
 from app.sandbox.world import World
 
 

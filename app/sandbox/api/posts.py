@@ -10,7 +10,8 @@ from app.sandbox.ledger import LINK_POST_USD, POST_USD, SUMMONED_USD
 from app.sandbox.paging import page_of_ids, page_of_posts
 from app.sandbox.params import ID, TWEET_SELECTORS, USER_SELECTORS
 from app.sandbox.posts import Kind, Post
-from app.sandbox.wire import NOT_AUTHORIZED, Answer, Json, Problem, Renderer, invalid, not_found, shown, stamp
+from app.sandbox.problems import NOT_AUTHORIZED, Json, Problem, invalid, not_found
+from app.sandbox.wire import Answer, Renderer, shown, stamp
 from app.text import MAX_WEIGHTED_LENGTH, URL, mentions, weighted_length
 
 DUPLICATE = "You are not allowed to create a Tweet with duplicate content."

@@ -16,8 +16,9 @@ from app.sandbox.api.endpoint import Endpoint, Request
 from app.sandbox.paging import page_of_posts
 from app.sandbox.params import RANGE, TWEET_SELECTORS
 from app.sandbox.posts import Post, newest_first, snowflake
+from app.sandbox.problems import invalid
 from app.sandbox.traits import HASHTAG
-from app.sandbox.wire import Answer, Renderer, invalid
+from app.sandbox.wire import Answer, Renderer
 from app.sandbox.world import World
 from app.text import URL, mentions
 

@@ -7,7 +7,8 @@ from app.sandbox.ledger import INTERACTION_USD
 from app.sandbox.paging import page_of_ids
 from app.sandbox.params import HANDLE, ID, USER_SELECTORS
 from app.sandbox.people import Person
-from app.sandbox.wire import NOT_AUTHORIZED, Answer, Problem, Renderer, invalid, not_found
+from app.sandbox.problems import NOT_AUTHORIZED, Problem, invalid, not_found
+from app.sandbox.wire import Answer, Renderer
 
 NO_FOLLOWS = "Following accounts is not part of your access tier."
 
