@@ -21,39 +21,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import structlog
 import torch
 from torch import Tensor
 
 from app.config import PPOConfig
-from app.learning.baseline import cross_fitted
-from app.learning.features import Array
-from app.learning.scoring import (
-    POLICY,
-    REFERENCE,
-    Sample,
-    acting_as,
-    as_tensor,
-    micro_batches,
-    output_logprobs,
-    padded,
-    policy_stack,
-    reference_stack,
-    score,
-)
+from app.learning.experience import Experience, Metrics, TrainingError, ess, k3, prepare, stop_reason
+from app.learning.samples import POLICY, Sample
+from app.learning.scoring import acting_as, output_logprobs, policy_stack
 
-log = structlog.get_logger()
-
-Metrics = dict[str, float]
 Report = Callable[[int, int, Metrics], None]
-
-SEQUENCE_ESS = 0.5  # effective samples per sample below which whole-sequence weights are too uneven to use
-MAX_GAP = 3.0  # nats between log-probabilities as sampled and as scored here, over a post; more is no rounding
-
-
-class TrainingError(RuntimeError):
-    """A run that cannot go on. The message says why."""
 
 
 @dataclass(frozen=True)
@@ -63,20 +39,6 @@ class Trained:
     steps: int
     stopped: str | None
     metrics: Metrics
-
-
-@dataclass(frozen=True)
-class Data:
-    """What stays the same over a run, a row per sample; token matrices are filled with 0."""
-
-    samples: list[Sample]
-    behaviour: Tensor
-    proximal: Tensor
-    reference: Tensor
-    weight: Tensor  # [n, 1] at sequence level, [n, tokens] at token level
-    advantage: Tensor  # [n, 1]
-    batches: list[list[int]]
-    facts: Metrics
 
 
 def train(
@@ -99,59 +61,15 @@ def train(
         TrainingError: no sample can be used, or the loss is not finite.
     """
     data = prepare(model, samples, config, banned)
-    start = (data.proximal - data.behaviour).sum(1)
-    reason = stop_reason(start, data.facts["objective/kl_behaviour"], config)
-    if reason is not None:
-        return Trained(0, reason, data.facts)
+    if data.stale is not None:
+        return Trained(0, data.stale, data.facts)
     with acting_as(model, policy_stack(model), trainable=POLICY):
         return _optimise(model, data, config, banned=banned, seed=seed, report=report or _silent)
 
 
-def prepare(model: Any, samples: Sequence[Sample], config: PPOConfig, banned: Tensor) -> Data:
-    """Score everything once: reference, proximal and behaviour log-probabilities, weights and advantages."""
-    batches = micro_batches(samples, config.micro_batch_size)
-    with acting_as(model, reference_stack(model)):
-        reference = score(model, samples, banned, batches)
-    with acting_as(model, policy_stack(model)):
-        proximal = score(model, samples, banned, batches)
-    # Rescored with the trainer's numerics: what wrote a sample is often one of the two just scored.
-    own = {POLICY: proximal, REFERENCE: reference}
-    logged = [as_tensor(sample.behaviour_logprobs).to(banned.device) for sample in samples]
-    behaviour = [own.get(s.author, logged)[i] for i, s in enumerate(samples)]
-    gaps = torch.stack([(a - b).sum().abs() for a, b in zip(behaviour, logged, strict=True)])
-    kept = [i for i, gap in enumerate(gaps.tolist()) if gap <= MAX_GAP and behaviour[i].isfinite().all()]
-    if not kept:
-        raise TrainingError(
-            f"none of {len(samples)} drafts is as likely under the checkpoint it names as when it was sampled "
-            f"(median gap {float(gaps.median()):.1f} nats): was the model, its tokenizer or the mask changed?"
-        )
-    chosen = [samples[i] for i in kept]
-    mu, prox, ref = (padded([rows[i] for i in kept]) for rows in (behaviour, proximal, reference))
-    weight, level = importance_weights(prox, mu, config.max_behaviour_weight)
-    advantage, explained = advantages(chosen)
-    # TOPR (arXiv 2503.14286): a bad output is unlearnt by at most its own weight, or the gradient has no floor.
-    weight = torch.where((as_tensor(advantage).to(mu.device) < 0)[:, None], weight.clamp(max=1.0), weight)
-    facts = {
-        "data/samples": float(len(kept)),
-        "data/dropped": float(len(samples) - len(kept)),
-        "data/rescore_gap": float(gaps[kept].mean()),
-        "data/reward_mean": float(np.mean([s.reward for s in chosen])),
-        "data/reward_sd": float(np.std([s.reward for s in chosen])),
-        "data/output_tokens": float(np.mean([len(s.output_ids) for s in chosen])),
-        "value/explained_variance": explained,
-        "ppo/sequence_level": float(level == "sequence"),
-        "ppo/weight_mean": float(weight.mean()),
-        "ppo/ess": ess((prox - mu).sum(1)) / len(kept),
-        "objective/kl_behaviour": float(k3(prox - mu).sum(1).mean()),
-        "objective/kl": float(k3(ref - prox).sum(1).mean()),
-    }
-    again = micro_batches(chosen, config.micro_batch_size) if len(kept) < len(samples) else batches
-    return Data(chosen, mu, prox, ref, weight, as_tensor(advantage).to(mu.device)[:, None], again, facts)
-
-
 def _optimise(
     model: Any,
-    data: Data,
+    data: Experience,
     config: PPOConfig,
     *,
     banned: Tensor,
@@ -191,7 +109,7 @@ def _optimise(
 
 def _backward(
     model: Any,
-    data: Data,
+    data: Experience,
     batch: list[int],
     config: PPOConfig,
     *,
@@ -260,51 +178,6 @@ def policy_loss(
             "objective/entropy": float(-(logprobs * mask).sum() / tokens),
         }
     return loss, metrics
-
-
-def k3(difference: Tensor) -> Tensor:
-    """Schulman's k3 of a token: exp(d) − 1 − d for d = log p − log q is an unbiased KL(q ‖ p) where q sampled."""
-    return torch.expm1(difference) - difference
-
-
-def importance_weights(proximal: Tensor, behaviour: Tensor, cap: float) -> tuple[Tensor, str]:
-    """min(π_prox / μ, cap) per sequence while those weights are even enough, else per token; and the level."""
-    difference = proximal - behaviour
-    sequences = difference.sum(1)
-    if ess(sequences) >= SEQUENCE_ESS * len(sequences):
-        return sequences.exp().clamp(max=cap)[:, None].expand_as(difference), "sequence"
-    return difference.exp().clamp(max=cap), "token"
-
-
-def ess(log_ratios: Tensor) -> float:
-    """Kish's effective sample size (Σ w)² / Σ w² of ratios π/μ given by their logarithms, from 1 to n.
-
-    Ratios average 1, so one over √n is an outlier: it is cut off there (truncated importance sampling, Ionides
-    2008), or a single draft of a hundred would decide.
-    """
-    logs = log_ratios.double().clamp(max=math.log(len(log_ratios)) / 2)
-    weights = torch.exp(logs - logs.max())
-    return float(weights.sum() ** 2 / (weights**2).sum())
-
-
-def advantages(samples: Sequence[Sample]) -> tuple[Array, float]:
-    """r − V(x), whitened (Huang et al. 2022, "37 implementation details of PPO"), and V's explained variance."""
-    rewards = np.array([sample.reward for sample in samples])
-    raw = rewards - cross_fitted(np.stack([sample.features for sample in samples]), rewards)
-    explained = 1 - float(raw.var() / rewards.var()) if rewards.var() > 0 else 0.0
-    return (raw - raw.mean()) / (raw.std() + 1e-8), explained
-
-
-def stop_reason(log_ratios: Tensor, kl: float, config: PPOConfig) -> str | None:
-    """Why these samples say nothing more about the policy as it is now, or None while they do."""
-    effective = ess(log_ratios) / len(log_ratios)
-    if effective < config.min_ess:
-        return (
-            f"the effective sample size is {effective:.2f} of the samples, under {config.min_ess}: fresh posts needed"
-        )
-    if kl > config.target_kl:
-        return f"the policy is {kl:.2f} nats from the one that wrote the posts, over {config.target_kl}"
-    return None
 
 
 def _shuffled(batches: list[list[int]], epochs: int, per_step: int, seed: int) -> Iterator[list[list[int]]]:

@@ -17,10 +17,13 @@ from app.config import VibeBotConfig
 from app.learning.features import facts_of
 from app.learning.reward import RewardInput, engagement, refusal_terms, reward_version, score
 from app.learning.stance import READABLE_LANGUAGES, stance
+from app.safety import RULES
 from dbs.models import Bot, Draft, Engagement, Post, QuoteComment, Reward
 from dbs.states import DraftState, PostState
 
 TAKEN_DOWN = "taken_down"
+# Rules of what a text says. A draft refused for whom it spoke to, or withheld, says nothing about its writing.
+TEXT_RULES = tuple(name for name, _ in RULES)
 WINDOW_POSTS = 2048  # the newest matured posts are the window that expectations are fitted to
 
 
@@ -49,11 +52,11 @@ def compute_rewards(session: Session, config: VibeBotConfig, now: datetime) -> R
 
 
 def _reward_refused(session: Session, config: VibeBotConfig, version: str, now: datetime) -> int:
-    """Drafts that form, safety or a person refused, and posts that were taken down before their reward age."""
+    """Drafts whose text form or safety refused, and posts that were taken down before their reward age."""
     refused = select(Draft.draft_id, Draft.reject_rule.label("rule")).where(
         Draft.bot_id == config.bot_id,
         Draft.state == DraftState.REJECTED,
-        Draft.reject_rule.is_not(None),
+        Draft.reject_rule.in_(TEXT_RULES),
         Draft.edited.is_(False),
     )
     taken_down = (

@@ -6,10 +6,8 @@ pass is a property of the model, so a model is scored by one thread at a time.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,28 +16,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from app.learning.features import Array
+from app.learning.samples import POLICY, REFERENCE, Sample
 
-REFERENCE = "reference"
-POLICY = "policy"
 MIN_SHARED = 16  # tokens of common prefix below which a second forward pass costs more than it saves
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One logged draft.
-
-    `author` says whose output it is: `policy` (the weights that training starts from), `reference`, or any other name.
-    `behaviour_logprobs` has one natural log-probability per output token, under the tempered and masked softmax.
-    """
-
-    draft_id: uuid.UUID
-    prompt_ids: Sequence[int]
-    output_ids: Sequence[int]
-    behaviour_logprobs: Sequence[float]
-    temperature: float
-    reward: float
-    features: Array
-    author: str = POLICY
 
 
 def policy_stack(model: Any) -> list[str]:

@@ -21,6 +21,7 @@ from app.policy.checkpoints import CheckpointError, Manifest, directory, remove,
 from dbs.models import Bot, Checkpoint, Draft, Post, Reward, TrainingSample
 from dbs.states import CheckpointKind, CheckpointState, PostState
 
+Stack = list[tuple[str, Path]]  # names and directories of adapters, from the bottom up
 LIVE_STATES = (PostState.QUEUED, PostState.SENDING, PostState.POSTED, PostState.UNCONFIRMED)
 
 
@@ -94,7 +95,7 @@ def get(session: Session, bot_id: str, checkpoint_id: uuid.UUID) -> Checkpoint:
     return row
 
 
-def stack(root: str | Path, row: Checkpoint) -> list[tuple[str, Path]]:
+def stack(root: str | Path, row: Checkpoint) -> Stack:
     """Names and directories of the adapters to put on the base, from the bottom up; empty for the base itself."""
     return [
         (adapter["name"], directory(root, row.bot_id, uuid.UUID(adapter["checkpoint_id"])))

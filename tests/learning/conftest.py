@@ -13,7 +13,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from app.learning.features import NAMES
-from app.learning.scoring import Sample
+from app.learning.samples import Sample
 
 VOCABULARY = 40
 END = 2

@@ -10,18 +10,17 @@ import pytest
 import torch
 
 from app.config import PPOConfig
-from app.learning import ppo
-from app.learning.ppo import (
+from app.learning.experience import (
+    SEQUENCE_ESS,
     TrainingError,
     advantages,
     ess,
     importance_weights,
     k3,
-    policy_loss,
     prepare,
     stop_reason,
-    train,
 )
+from app.learning.ppo import policy_loss, train
 from app.learning.scoring import acting_as, micro_batches, output_logprobs, policy_stack, score
 from tests.learning.conftest import BANNED, END, sample, shake, slow_logprobs, tiny_model, write
 
@@ -313,7 +312,7 @@ def test_drafts_that_their_checkpoint_did_not_write_are_refused():
     with pytest.raises(TrainingError, match="was the model"):
         train(model, [one for one in posts if len(one.output_ids) > 1], CONFIG, banned=BANNED)
     outcome = train(model, honest + posts[:5], CONFIG, banned=BANNED)
-    assert outcome.metrics["data/dropped"] >= 1
+    assert outcome.metrics["data/mismatched"] >= 1
     assert outcome.metrics["data/samples"] <= len(honest) + 4
 
 
@@ -323,5 +322,5 @@ def test_loss_that_is_not_finite_is_an_error():
     broken = [replace(one, reward=float("nan")) if i == 0 else one for i, one in enumerate(posts)]
     with pytest.raises((TrainingError, ValueError)):
         train(model, broken, CONFIG, banned=BANNED)
-    assert CONFIG.min_ess < ppo.SEQUENCE_ESS
+    assert CONFIG.min_ess < SEQUENCE_ESS
     assert END not in BANNED
