@@ -6,12 +6,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from celery import Celery
 
 __version__ = "0.1.0"
+
+# Generation and training share the processor. libgomp's threads spin while they wait for one another, so that beside
+# another busy process a matrix product of 0.5 ms took 8 (two cores, torch 2.13). It reads this when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def __getattr__(name: str) -> Celery:

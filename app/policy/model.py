@@ -144,6 +144,8 @@ class LanguageModel:
         tokens = [token for token, _ in pairs]
         finished = tokens[-1] == self.eos_id
         text = str(self.tokenizer.decode(tokens[:-1] if finished else tokens, clean_up_tokenization_spaces=False))
+        # PostgreSQL takes no NUL in a text. The token ids keep what was sampled, and the rules refuse either character.
+        text = text.replace("\x00", "\ufffd")
         return Sample(tokens, [logprob for _, logprob in pairs], finished, text)
 
 

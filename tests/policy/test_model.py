@@ -116,6 +116,12 @@ def test_nothing_asked_nothing_answered(model):
     assert model.log_odds([]) == []
 
 
+def test_a_nul_byte_does_not_reach_the_database(model):
+    nul = model.tokenizer("\x00", add_special_tokens=False).input_ids
+    sample = model._sample([(token, -1.0) for token in nul])
+    assert (sample.token_ids, sample.text) == (nul, "\ufffd")
+
+
 @given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=8), min_size=1, max_size=5))
 def test_common_prefix(prompts):
     shared = common_prefix(prompts)
