@@ -33,6 +33,7 @@ TASK_QUEUES = {
     "app.tasks.engagement": ENGAGEMENT,
     "app.tasks.community": UPKEEP,
     "app.tasks.persona": UPKEEP,
+    "app.tasks.ppo_due": UPKEEP,
     "app.tasks.generation": GENERATION,
     "app.tasks.own_post": GENERATION,
     "app.tasks.summaries": GENERATION,
@@ -51,12 +52,15 @@ TICKS = {
     LoopName.RECONCILIATION: "app.tasks.reconciliation",
     LoopName.ENGAGEMENT: "app.tasks.engagement",
     LoopName.PERSONA: "app.tasks.persona",
-    LoopName.PPO: "app.tasks.ppo",
+    # Whether a run is worth a process of its own is found out where it costs nothing.
+    LoopName.PPO: "app.tasks.ppo_due",
 }
 
 # A tick is one cheap message; it comes a few times per interval, so that a turn is late by a fraction of it at most.
 TICKS_PER_INTERVAL = 4
 MIN_TICK_SECONDS, MAX_TICK_SECONDS = 1.0, 10.0
+# A tick outlives a long batch of the one generation thread; of those that piled up meanwhile one finds its turn due.
+TICK_LIFE_SECONDS = 300.0
 
 
 def tick_seconds(every: timedelta) -> float:
@@ -66,16 +70,15 @@ def tick_seconds(every: timedelta) -> float:
 
 
 def beat_schedule() -> dict[str, dict[str, Any]]:
-    """One tick per loop, each expiring before the one after next, so that a stopped worker finds no pile."""
+    """One tick per loop; each expires, so that a worker that was stopped for long finds no pile."""
     config = load_config()
     schedule = {}
     for loop, task in TICKS.items():
-        seconds = tick_seconds(interval(loop, config.loop))
         schedule[loop.value] = {
             "task": task,
-            "schedule": timedelta(seconds=seconds),
+            "schedule": timedelta(seconds=tick_seconds(interval(loop, config.loop))),
             "kwargs": {"scheduled": True},
-            "options": {"expires": 2 * seconds},
+            "options": {"expires": TICK_LIFE_SECONDS},
         }
     return schedule
 

@@ -17,7 +17,7 @@ from app.config import VibeBotConfig
 from app.connectors.bot_db import BotDB
 from app.loops import PutOff
 from app.posting import mark_posted, set_state
-from app.text import canonical
+from app.text import canonical, without_addressees
 from app.x.errors import Retryable
 from app.x.types import Tweet
 from app.x_interactor import XInteractor
@@ -93,4 +93,5 @@ def _is_the_same(post: Post, tweet: Tweet) -> bool:
     if tweet.created_at < post.queued_at - timedelta(seconds=1):
         return False
     place = tweet.quoted_post_id if post.kind == Kind.QUOTE else tweet.in_reply_to_post_id
-    return place == post.target_post_id and canonical(tweet.text) == canonical(post.content)
+    same_text = canonical(without_addressees(tweet.text)) == canonical(without_addressees(post.content))
+    return place == post.target_post_id and same_text

@@ -19,6 +19,7 @@ with warnings.catch_warnings():
 MAX_WEIGHTED_LENGTH = 280
 URL = re.compile(r"https?://\S+", re.IGNORECASE)
 MENTION = re.compile(r"(?<![\w@/.])@([A-Za-z0-9_]{1,15})(?![\w@])")
+ADDRESSEES = re.compile(r"^(?:\s*@[A-Za-z0-9_]{1,15}(?![\w@]))+\s*")
 WHITE_SPACE = re.compile(r"\s+")
 
 
@@ -40,6 +41,11 @@ def has_link(text: str) -> bool:
 def mentions(text: str) -> list[str]:
     """Handles mentioned in a text, without the @, in lower case, in order."""
     return [handle.lower() for handle in MENTION.findall(text)]
+
+
+def without_addressees(text: str) -> str:
+    """A reply without the handles in front, which X puts there (`@author …`) and our own text does not have."""
+    return ADDRESSEES.sub("", text)
 
 
 def canonical(text: str) -> str:

@@ -56,7 +56,7 @@ def demo_config(directory: Path, model: Path) -> dict[str, Any]:
             "persona_interval": 240,
             "ppo_interval": 120,
             "selection_share": 0.3,
-            "max_replies_per_turn": 6,
+            "max_replies_per_turn": 10,
         },
         "safety": {"max_posts_per_hour": 60, "max_posts_per_day": 1000, "author_cooldown": 60},
         "budget": {"tier": "enterprise", "max_usd_per_day": 1000, "max_usd_per_month": 10000},

@@ -1,23 +1,38 @@
-"""PPO, on the training node: a process of its own for each run."""
+"""PPO. The turn is claimed on an I/O worker, where it costs nothing; a run has a process of its own on training@."""
 
 from __future__ import annotations
 
+import structlog
+
 from app.celery import app
-from app.context import BotContext
+from app.context import BotContext, process_context
+from app.readiness import fresh_drafts
 from app.schedule import LoopName
 from app.tasks.turn import take_turn
 
 
-def _train(bot: BotContext) -> int:
-    # Imported here, because an I/O worker that loads this module must stay without torch.
-    from app.learning.trainer import run_ppo
+def _start_if_worth_it(bot: BotContext) -> int:
+    with bot.db.transaction() as session:
+        fresh = fresh_drafts(session, bot.config)
+    if fresh < bot.config.ppo.min_samples:
+        return 0
+    app.send_task("app.tasks.ppo")
+    return 1
 
-    outcome = run_ppo(bot.config, bot.db)
-    return int(outcome.promoted)
+
+@app.task(name="app.tasks.ppo_due")
+def ppo_due(scheduled: bool = False) -> None:
+    take_turn(LoopName.PPO, _start_if_worth_it, scheduled=scheduled)
 
 
 @app.task(name="app.tasks.ppo")
-def ppo(scheduled: bool = False) -> None:
-    if take_turn(LoopName.PPO, _train, scheduled=scheduled):
+def ppo() -> None:
+    # Imported here, because an I/O worker that loads this module must stay without torch.
+    from app.learning.trainer import run_ppo
+
+    bot = process_context()
+    with structlog.contextvars.bound_contextvars(bot_id=bot.config.bot_id):
+        outcome = run_ppo(bot.config, bot.db)
+    if outcome.promoted:
         # The fast path only: every batch compares the pointer in Postgres anyway.
         app.control.broadcast("reload_checkpoint")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.text import canonical, fits, mentions, similarity, text_hash, weighted_length
+from app.text import canonical, fits, mentions, similarity, text_hash, weighted_length, without_addressees
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,11 @@ def test_a_text_is_like_itself(text: str) -> None:
 @given(st.text())
 def test_canonical_is_stable(text: str) -> None:
     assert canonical(canonical(text)) == canonical(text) or "&" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [("@ann @bob so it is", "so it is"), ("so it is, @ann", "so it is, @ann"), ("mail a@b.c", "mail a@b.c")],
+)
+def test_addressees_are_what_stands_in_front(text: str, rest: str) -> None:
+    assert without_addressees(text) == rest

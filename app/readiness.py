@@ -1,0 +1,33 @@
+"""Whether a PPO run is worth a process of its own: one count, which an I/O worker can make.
+
+The training node starts a process and imports torch for every task; a day of ticks without new data must cost neither.
+The run itself looks again, and closer, at what it may learn from.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.config import VibeBotConfig
+from dbs.models import Draft, Engagement, Post, TrainingSample
+from dbs.states import DraftState, PostState
+
+
+def fresh_drafts(session: Session, config: VibeBotConfig) -> int:
+    """Drafts that no run has taken up yet: refused ones, and those whose post was measured at the reward age."""
+    taken = select(TrainingSample.draft_id).where(TrainingSample.draft_id == Draft.draft_id).exists()
+    matured = (
+        select(Post.draft_id)
+        .join(Engagement, Engagement.post_id == Post.post_id)
+        .where(
+            Post.draft_id == Draft.draft_id,
+            Post.state == PostState.POSTED,
+            Engagement.planned_age_s >= config.ppo.reward_age * 60,
+        )
+        .exists()
+    )
+    statement = select(func.count()).where(
+        Draft.bot_id == config.bot_id, Draft.edited.is_(False), ~taken, (Draft.state == DraftState.REJECTED) | matured
+    )
+    return session.execute(statement).scalar_one()
