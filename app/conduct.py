@@ -1,6 +1,7 @@
 """To whom the bot may speak, and how often. What it may say is `app/safety.py`.
 
-X's rules for automated accounts: https://help.x.com/en/rules-and-policies/x-automation.
+Asked twice: before a text is written, so that none is written for nothing, and again before it is queued, because the
+world has moved on. X's rules for automated accounts: https://help.x.com/en/rules-and-policies/x-automation.
 """
 
 from __future__ import annotations
@@ -13,28 +14,25 @@ from sqlalchemy.orm import Session
 
 from app import clock
 from app.config import VibeBotConfig
-from app.connectors.bot_db import BotDB
 from app.safety import Refusal
-from dbs.models import Draft, Membership, Post, TimelinePost
+from dbs.models import Membership, Post, TimelinePost
 from dbs.models.posts import LIVE
-from dbs.states import Kind, ReplyPolicy
+from dbs.states import PostState, ReplyPolicy
+
+# What was said to somebody, is about to be, or would have been if the bot were live.
+SAID = (PostState.QUEUED, PostState.SENDING, PostState.POSTED, PostState.UNCONFIRMED, PostState.DRY)
 
 
-def refusal(session: Session, config: VibeBotConfig, draft: Draft) -> Refusal | None:
-    """Why the bot may not say this to that person now, or None if it may."""
-    if draft.kind == Kind.POST:
-        return None
-    if draft.target_author_id == config.user_id:
+def refusal(session: Session, config: VibeBotConfig, target: TimelinePost) -> Refusal | None:
+    """Why the bot may not answer or quote this post now, or None if it may."""
+    if target.author_id == config.user_id:
         return Refusal("own_post", "the target is a post of the bot itself")
-    member = session.get(Membership, (config.bot_id, draft.target_author_id))
+    member = session.get(Membership, (config.bot_id, target.author_id))
     if member is not None and member.opted_out_at is not None:
         return Refusal("opted_out", f"the author asked the bot to stop at {member.opted_out_at.isoformat()}")
     if member is not None and member.reply_policy != ReplyPolicy.REPLY:
         return Refusal("policy", f"the author's policy is {member.reply_policy}")
-    target = session.get(TimelinePost, (config.bot_id, draft.target_post_id))
-    if target is None:
-        return Refusal("target_gone", "the target is not in the database any more")
-    if not target.summons and (since := _answered_lately(session, config, draft)) is not None:
+    if not target.summons and (since := _answered_lately(session, config, target.author_id)) is not None:
         return Refusal("cooldown", f"the author was answered at {since.isoformat()}")
     replies = _replies_in_conversation(session, config.bot_id, target.conversation_id)
     if replies >= config.safety.max_replies_per_conversation:
@@ -42,9 +40,13 @@ def refusal(session: Session, config: VibeBotConfig, draft: Draft) -> Refusal | 
     return None
 
 
-def _answered_lately(session: Session, config: VibeBotConfig, draft: Draft) -> datetime | None:
+def _answered_lately(session: Session, config: VibeBotConfig, author_id: str) -> datetime | None:
     """When the author was last answered, if that is within the cooldown."""
-    last = BotDB(session, config.bot_id).last_answer_to(draft.target_author_id) if draft.target_author_id else None
+    last = session.execute(
+        select(func.max(func.coalesce(Post.post_time, Post.queued_at))).where(
+            Post.bot_id == config.bot_id, Post.target_author_id == author_id, Post.state.in_(SAID)
+        )
+    ).scalar_one()
     cooldown = timedelta(minutes=config.safety.author_cooldown)
     return last if last is not None and last > clock.now() - cooldown else None
 

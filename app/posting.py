@@ -84,7 +84,7 @@ def _queue(db: Database, session: Session, config: VibeBotConfig, draft_id: uuid
     ).one_or_none()
     if draft is None:
         return False
-    refusal = conduct.refusal(session, config, draft) or _beyond_us(db, session, config, draft)
+    refusal = _unanswerable(session, config, draft) or _beyond_us(db, session, config, draft)
     if refusal is not None:
         _refuse(draft, refusal.rule, refusal.reason)
         return False
@@ -97,6 +97,14 @@ def _queue(db: Database, session: Session, config: VibeBotConfig, draft_id: uuid
     draft.state = DraftState.USED
     log.info("post.queued", post_id=str(inserted), draft_id=str(draft_id), kind=draft.kind)
     return True
+
+
+def _unanswerable(session: Session, config: VibeBotConfig, draft: Draft) -> Refusal | None:
+    """Whether its addressee may not be spoken to now; a post of its own has none."""
+    if draft.target_post_id is None:
+        return None
+    target = session.get(TimelinePost, (config.bot_id, draft.target_post_id))
+    return conduct.refusal(session, config, target) if target else Refusal("target_gone", "the target was forgotten")
 
 
 def _beyond_us(db: Database, session: Session, config: VibeBotConfig, draft: Draft) -> Refusal | None:

@@ -17,7 +17,8 @@ from dbs.models import Base
 
 HERE = Path(__file__).parent
 SEED_TABLES = ("bot_db", "engagement_db", "community_db", "quotes_comments_db")
-DIALECT = postgresql.dialect()
+# SQLAlchemy leaves the constructor untyped.
+DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 PREAMBLE = """# The databases
 

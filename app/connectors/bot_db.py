@@ -11,11 +11,9 @@ from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app import clock
+from app.conduct import SAID
 from dbs.models import Post
 from dbs.states import PostState
-
-# What was said, is being said, or would have been said if the bot were live.
-SAID = (PostState.QUEUED, PostState.SENDING, PostState.POSTED, PostState.UNCONFIRMED, PostState.DRY)
 
 
 class BotDB:
@@ -52,14 +50,6 @@ class BotDB:
             .group_by(Post.state)
         )
         return Counter({PostState(state): number for state, number in rows})
-
-    def last_answer_to(self, author_id: str) -> datetime | None:
-        """World time of the newest answer to a user, said or about to be; None if there is none."""
-        return self._session.scalars(
-            select(func.max(func.coalesce(Post.post_time, Post.queued_at))).where(
-                Post.bot_id == self._bot_id, Post.target_author_id == author_id, Post.state.in_(SAID)
-            )
-        ).one()
 
     def due_to_send(self, now: datetime, limit: int) -> list[uuid.UUID]:
         """Queued posts whose moment has come, the longest overdue first; what is too late to send is among them."""

@@ -125,7 +125,7 @@ class Author:
         """
         with self._db.transaction() as session:
             targets.expire(session, self._config)
-            waiting = targets.selected(session, self._config.bot_id, self._config.loop.max_replies_per_turn)
+            waiting = targets.next_targets(session, self._config, self._config.loop.max_replies_per_turn)
         wanted = [post.x_post_id for post in waiting]
         approved: list[uuid.UUID] = []
         while wanted:

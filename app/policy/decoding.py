@@ -7,7 +7,6 @@ length go together; rows that have ended leave the batch. Padding is on the righ
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+
+from app.policy import shared_attention
 
 MIN_SHARED = 16  # tokens of common prefix below which reading them apart costs more than it saves
 BLOCK = 256  # tokens per block of the two-step draw
@@ -31,6 +32,7 @@ class Decoder:
     """
 
     def __init__(self, model: Any, *, pad_id: int, banned: Tensor) -> None:
+        model.set_attn_implementation(shared_attention.NAME)
         self._decoder = model.get_decoder()
         self._config = model.config
         self._head: Tensor = model.get_output_embeddings().weight.detach()
@@ -71,11 +73,12 @@ class Decoder:
         return found
 
     def sample(
-        self, batch: Batch, *, temperature: float, eos_id: int, uniforms: Tensor
+        self, batch: Batch, *, temperature: float, end_ids: Tensor, uniforms: Tensor
     ) -> list[list[tuple[int, float]]]:
         """Sample a continuation of each row, until it ends or `uniforms` has no more columns.
 
         Args:
+            end_ids: tokens that end a row, on the model's device.
             uniforms: float64 [rows, longest output] from [0, 1). Row and column alone decide what is drawn, so that a
                 row's text does not depend on which rows are beside it (but for the rounding of its logits).
 
@@ -84,8 +87,8 @@ class Decoder:
         """
         hidden, cache = self._read(batch, keep_cache=True)
         state = hidden[batch.row_numbers, batch.last]
-        columns = torch.arange(batch.shared + batch.tokens.shape[1], device=self._device)[None]
-        visible = (columns <= (batch.shared + batch.last)[:, None]).long()
+        columns = torch.arange(batch.tokens.shape[1], device=self._device)[None]
+        visible = (columns <= batch.last[:, None]).long()  # of its own tokens; the shared ones always are
         rows, uniforms = batch.row_numbers, uniforms.to(self._device)
         outputs: list[list[tuple[int, float]]] = [[] for _ in range(len(batch.last))]
         ended = torch.zeros_like(rows, dtype=torch.bool)
@@ -98,21 +101,22 @@ class Decoder:
             ):
                 if not over:
                     outputs[row].append((token, logprob))
-            ended = ended | (drawn == eos_id)
+            ended = ended | torch.isin(drawn, end_ids)
             if bool(ended.all()) or step + 1 == uniforms.shape[1]:
                 break
             if float(ended.float().mean()) >= COMPACT_AT:
                 kept = (~ended).nonzero()[:, 0]
                 cache.batch_select_indices(kept)
                 rows, drawn, visible, ended = rows[kept], drawn[kept], visible[kept], ended[kept]
-            position = visible.sum(1, keepdim=True)
-            visible = torch.cat([visible, torch.ones_like(position)], dim=1)
+            position = batch.shared + visible.sum(1, keepdim=True)
+            visible = torch.nn.functional.pad(visible, (0, 1), value=1)
             state = self._decoder(
                 input_ids=drawn[:, None],
                 attention_mask=visible,
                 position_ids=position,
                 past_key_values=cache,
                 use_cache=True,
+                shared_prefix=batch.prefix,
             ).last_hidden_state[:, 0]
         return outputs
 
@@ -146,18 +150,14 @@ class Decoder:
 
     def _read(self, batch: Batch, *, keep_cache: bool = False) -> tuple[Tensor, Any]:
         """Last hidden states [rows, longest, width] of a batch, and its cache if that is kept."""
-        cache: Any = None
-        if batch.prefix is not None:
-            cache = copy.deepcopy(batch.prefix)
-            cache.batch_repeat_interleave(len(batch.last))
-        elif keep_cache:
-            cache = DynamicCache(config=self._config)
+        cache = DynamicCache(config=self._config) if keep_cache else None
         positions = batch.shared + torch.arange(batch.tokens.shape[1], device=self._device)[None]
         out = self._decoder(
             input_ids=batch.tokens,
             position_ids=positions.expand_as(batch.tokens),
             past_key_values=cache,
-            use_cache=cache is not None,
+            use_cache=keep_cache,
+            shared_prefix=batch.prefix,
         )
         return out.last_hidden_state, cache
 
@@ -196,8 +196,8 @@ def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
 def draw(logprobs: Tensor, uniform: Tensor) -> Tensor:
     """Draw one token per row by inverting the distribution function.
 
-    Sums run in float64 and first over blocks, then within one: 49,152 numbers added one after another take ten times
-    as long, and in float32 they lose the tail.
+    Sums run first over blocks, then within one, and add up in float64: 49,152 numbers added one after another take ten
+    times as long, and in float32 they lose the tail.
 
     Args:
         logprobs: float32 [rows, vocabulary].
@@ -206,7 +206,7 @@ def draw(logprobs: Tensor, uniform: Tensor) -> Tensor:
     probabilities = logprobs.exp()
     padding = -probabilities.shape[1] % BLOCK
     blocks = torch.nn.functional.pad(probabilities, (0, padding)).view(len(probabilities), -1, BLOCK)
-    mass = blocks.sum(-1, dtype=torch.float64)
+    mass = blocks.sum(-1).double()
     upto = mass.cumsum(-1)
     below_one = 1 - 2.0**-50  # a share of exactly 1 would point behind the last token that can be drawn
     wanted = uniform.clamp(max=below_one)[:, None] * upto[:, -1:]

@@ -35,7 +35,8 @@ class Sample:
     """One sampled continuation.
 
     `logprobs` are natural, one per output token, of the distribution that it was drawn from. `finished` says whether
-    the model ended the text itself; its end token is then the last of `token_ids`. `text` has no special token.
+    the model ended the text itself; the token that ended it is then the last of `token_ids`. `text` has no special
+    token.
     """
 
     token_ids: list[int]
@@ -48,8 +49,9 @@ class LanguageModel:
     """A base model and the stack of adapters that is active on it.
 
     The policy is the tempered softmax over all tokens but the banned ones: special tokens other than the end token,
-    and rows of the embedding that no token has. No top-k, no top-p: they would cut the support that ratios need.
-    `sample` and `score` use the same distribution.
+    and rows of the embedding that no token has. A text ends with the end token or with its first line break: a post
+    is one paragraph, and a small model that begins a second one rarely ends it. No top-k, no top-p: they would cut
+    the support that ratios need. `sample` and `score` use the same distribution.
 
     Not safe for use by several threads at once: which adapters are active is a property of the model.
 
@@ -74,6 +76,8 @@ class LanguageModel:
         )
         base.to(self.device).eval().requires_grad_(False)
         self.eos_id = _end_token(self.tokenizer, config)
+        self._end_ids = torch.tensor(sorted({self.eos_id, *line_breaks(self.tokenizer)}), device=self.device)
+        self._ends = frozenset(self._end_ids.tolist())
         self.banned_ids = banned_ids(self.tokenizer, base.config.vocab_size, self.eos_id)
         self._decoder = Decoder(base, pad_id=self.eos_id, banned=torch.tensor(self.banned_ids, dtype=torch.long))
         _check_head(base)
@@ -95,6 +99,10 @@ class LanguageModel:
         """
         self._adapters.use(stack)
 
+    def ends(self, token_id: int) -> bool:
+        """Whether a token ends a text."""
+        return token_id in self._ends
+
     @torch.inference_mode()
     def sample(
         self, prompts: Sequence[Sequence[int]], *, temperature: float, max_new_tokens: int, seed: int
@@ -107,7 +115,7 @@ class LanguageModel:
         found: dict[int, Sample] = {}
         for batch in self._decoder.batches(prompts, self._config.batch_size, prompts=prompts):
             outputs = self._decoder.sample(
-                batch, temperature=temperature, eos_id=self.eos_id, uniforms=uniforms[batch.members]
+                batch, temperature=temperature, end_ids=self._end_ids, uniforms=uniforms[batch.members]
             )
             found |= {i: self._sample(pairs) for i, pairs in zip(batch.members, outputs, strict=True)}
         return [found[i] for i in range(len(prompts))]
@@ -142,7 +150,7 @@ class LanguageModel:
 
     def _sample(self, pairs: list[tuple[int, float]]) -> Sample:
         tokens = [token for token, _ in pairs]
-        finished = tokens[-1] == self.eos_id
+        finished = self.ends(tokens[-1])
         text = str(self.tokenizer.decode(tokens[:-1] if finished else tokens, clean_up_tokenization_spaces=False))
         # PostgreSQL takes no NUL in a text. The token ids keep what was sampled, and the rules refuse either character.
         text = text.replace("\x00", "\ufffd")
@@ -179,6 +187,12 @@ def banned_ids(tokenizer: Any, vocabulary: int, eos_id: int) -> list[int]:
         vocabulary: rows of the model's output embedding.
     """
     return sorted((special_ids(tokenizer) | set(range(len(tokenizer), vocabulary))) - {eos_id})
+
+
+def line_breaks(tokenizer: Any) -> list[int]:
+    """Tokens with a line break in them."""
+    texts = tokenizer.batch_decode([[token_id] for token_id in range(len(tokenizer))])
+    return [token_id for token_id, text in enumerate(texts) if "\n" in text]
 
 
 def special_ids(tokenizer: Any) -> set[int]:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from app import clock
+from app import clock, conduct
 from app.config import PersonaConfig, VibeBotConfig
 from app.policy.prompts import PromptBuilder, Said, Target
 from app.policy.writer import Job
@@ -68,26 +68,15 @@ def recent_scores(session: Session, bot_id: str, version: str, limit: int) -> li
 
 
 def unanswerable(session: Session, config: VibeBotConfig, posts: Sequence[TimelinePost]) -> dict[str, str]:
-    """Why some posts are not to be answered whatever they say, by id. `app/conduct.py` asks again before sending."""
-    authors = {post.author_id for post in posts}
-    members = {
-        row.user_id: row
-        for row in session.scalars(
-            select(Membership).where(Membership.bot_id == config.bot_id, Membership.user_id.in_(authors))
-        )
-    }
+    """Why some posts are not to be answered whatever they say, by id. Asked again before anything is sent."""
     unsummoned = can(session, config.bot_id, "reply_unsummoned") or can(session, config.bot_id, "quote")
     reasons = {}
     for post in posts:
-        member = members.get(post.author_id)
-        if post.author_id == config.user_id:
-            reasons[post.x_post_id] = "a post of the bot itself"
-        elif member is not None and member.opted_out_at is not None:
-            reasons[post.x_post_id] = "the author asked the bot to stop"
-        elif member is not None and member.reply_policy != ReplyPolicy.REPLY:
-            reasons[post.x_post_id] = f"the author's policy is {member.reply_policy}"
+        refusal = conduct.refusal(session, config, post)
+        if refusal is not None:
+            reasons[post.x_post_id] = f"{refusal.rule}: {refusal.reason}"
         elif not post.summons and not unsummoned:
-            reasons[post.x_post_id] = "X lets this account answer only who addresses it"
+            reasons[post.x_post_id] = "capability: X lets this account answer only who addresses it"
     return reasons
 
 
@@ -97,14 +86,27 @@ def can(session: Session, bot_id: str, capability: str) -> bool:
     return row is None or row.granted or (row.retry_at is not None and row.retry_at <= clock.now())
 
 
-def selected(session: Session, bot_id: str, limit: int) -> Sequence[TimelinePost]:
-    """Posts to be answered: who addresses the bot first, then the newest; scores have done their part."""
-    return session.scalars(
+def next_targets(session: Session, config: VibeBotConfig, limit: int) -> list[TimelinePost]:
+    """Posts to be answered now: who addresses the bot first, then the newest; scores have done their part.
+
+    Who may not be answered any more is let go of. Of one author's posts one is taken at a time: once it is answered,
+    the cooldown decides about the others.
+    """
+    waiting = session.scalars(
         select(TimelinePost)
-        .where(TimelinePost.bot_id == bot_id, TimelinePost.state == SeenState.SELECTED)
+        .where(TimelinePost.bot_id == config.bot_id, TimelinePost.state == SeenState.SELECTED)
         .order_by(TimelinePost.summons.desc(), TimelinePost.created_at.desc())
-        .limit(limit)
+        .limit(4 * limit)
+        .with_for_update(skip_locked=True)
     ).all()
+    barred = unanswerable(session, config, waiting)
+    taken: list[TimelinePost] = []
+    for post in waiting:
+        if post.x_post_id in barred:
+            post.state, post.state_reason = SeenState.IGNORED, barred[post.x_post_id]
+        elif len(taken) < limit and (post.summons or post.author_id not in {other.author_id for other in taken}):
+            taken.append(post)
+    return taken
 
 
 def recent_texts(session: Session, bot_id: str) -> list[str]:

@@ -67,11 +67,11 @@ def with_loop(config: VibeBotConfig, **changes) -> VibeBotConfig:
     return config.model_copy(update={"loop": config.loop.model_copy(update=changes)})
 
 
-def see(database, count: int, first: int = 100, **changes) -> None:
+def see(database, count: int, first: int = 100, authors: int = 10, **changes) -> None:
     with database.transaction() as session:
         for number in range(first, first + count):
             give_seen(
-                session, str(number), str(number % 10), text=f"Post {number} about trams " * (number % 7), **changes
+                session, str(number), str(number % authors), text=f"Post {number} about trams " * (number % 7), **changes
             )
 
 
@@ -205,7 +205,7 @@ def test_every_draft_is_kept_with_all_that_learning_needs(author, database, conf
         assert model.tokenizer.decode(sample.prompt_token_ids) == sample.prompt
         text = model.tokenizer.decode(sample.output_token_ids, skip_special_tokens=True)
         assert text.replace("\x00", "\ufffd").strip() == row.content
-        assert row.finished == (sample.output_token_ids[-1] == model.eos_id)
+        assert row.finished == model.ends(sample.output_token_ids[-1])
 
 
 def test_a_refused_target_is_tried_again_and_then_given_up(author, database, config):
@@ -277,7 +277,7 @@ def test_a_turn_has_a_limit_and_takes_the_newest_first(author, database, config,
 
 def test_a_share_of_worthy_posts_is_quoted_and_a_summons_never(author, database, config, model, monkeypatch):
     accept_everything(monkeypatch)
-    see(database, 60)
+    see(database, 60, authors=1000)
     see(database, 10, first=300, summons=True)
     half = make(with_loop(config, quote_share=0.5, selection_share=1.0, max_replies_per_turn=100), database, model)
     half.judge_seen()

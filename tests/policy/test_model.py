@@ -144,8 +144,8 @@ def test_a_draw_has_positive_probability_and_is_the_inverse_of_the_distribution(
     chances = logprobs[0].exp().double()
     upto = (chances / chances.sum()).cumsum(0)
     assert chances[token] > 0
-    assert upto[token] >= uniform - 1e-9
-    assert token == 0 or upto[token - 1] <= uniform + 1e-9
+    assert upto[token] >= uniform - 1e-6
+    assert token == 0 or upto[token - 1] <= uniform + 1e-6
 
 
 def test_adapters_act_by_addition_and_go_without_a_trace(model, tiny_directory, tmp_path):

@@ -102,7 +102,7 @@ def test_lost_posts_are_those_that_nobody_waits_for(database, give_post):
     assert {post.post_id for post in found} == {abandoned, unconfirmed}
 
 
-def test_texts_counts_and_the_last_answer(database, give_post):
+def test_texts_and_counts(database, give_post):
     now = clock.now()
     give_post(content="newest", queued_at=now)
     give_post(content="sent", state=PostState.POSTED, queued_at=now - 3 * HOUR, post_time=now - 2 * HOUR, x_post_id="1")
@@ -114,8 +114,6 @@ def test_texts_counts_and_the_last_answer(database, give_post):
     counts = posts(database, lambda db: db.posted_since(now - timedelta(hours=1.5)))
     assert counts == {PostState.QUEUED: 1, PostState.FAILED: 1, PostState.DRY: 1}
     assert posts(database, lambda db: db.posted_since(now - timedelta(hours=2.5)))[PostState.POSTED] == 1
-    assert posts(database, lambda db: db.last_answer_to("7")) == now - HOUR
-    assert posts(database, lambda db: db.last_answer_to("8")) is None
 
 
 def test_many_workers_measure_each_post_once(database, give_post):
