@@ -118,7 +118,7 @@ class PPOConfig(Section):
     learning_rate: float = Field(default=5e-4, gt=0, lt=1)
     epochs: int = Field(default=2, ge=1, le=4, description="Passes over the samples of a run.")
     batch_size: int = Field(default=32, ge=1, description="Samples per optimiser step.")
-    micro_batch_size: int = Field(default=8, ge=1, description="Samples per forward pass.")
+    micro_batch_size: int = Field(default=16, ge=1, description="Samples per forward pass.")
     clip: float = Field(default=0.2, gt=0, lt=1, description="Clip range of the ratio to the proximal policy.")
     kl_coefficient: float = Field(default=0.05, ge=0, description="Weight of the k3 KL to the reference.")
     max_behaviour_weight: float = Field(default=2.0, ge=1, description="Cap of the proximal/behaviour weight.")

@@ -28,7 +28,7 @@ from dbs.states import Arm, CheckpointState
 
 ALPHA = 0.1  # chance that the sequence of intervals ever misses the truth
 TIGHTEST_AT = 300  # posts at which the sequence is tuned to be narrowest
-MIN_POSTS = 60  # posts before the normal limit means anything
+MIN_PER_ARM = 30  # posts of each arm before the normal limit means anything
 
 
 class Ruling(StrEnum):
@@ -69,7 +69,8 @@ def decide(
     posts = len(outcomes)
     effects = randomised_effects(outcomes, chance)
     difference = float(effects.mean()) if posts else 0.0
-    width = half_width(effects) if posts >= MIN_POSTS else math.inf
+    fewest = min(sum(outcome.canary for outcome in outcomes), sum(not outcome.canary for outcome in outcomes))
+    width = half_width(effects) if fewest >= MIN_PER_ARM else math.inf
     lower, upper = difference - width, difference + width
     if upper < 0:
         ruling, reason = Ruling.WITHDRAW, "it earns less than the incumbent"

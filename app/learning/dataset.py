@@ -22,6 +22,7 @@ from dbs.models import Checkpoint, Community, Draft, DraftSample, Reward, Timeli
 from dbs.states import CheckpointState
 
 HELD_OUT_SHARE = 0.2
+SPARE = 1.5  # held-out drafts per effective one, as a sound candidate leaves it
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,9 @@ class Dataset:
             return f"{fresh} fresh rewarded drafts, {least} are needed"
         if measured < least // 2:
             return f"{measured} measured posts among the drafts, {least // 2} are needed"
-        if len(self.held_out) < profile.min_ess:
-            return f"{len(self.held_out)} held-out drafts, the gate needs {profile.min_ess:g}"
+        spare = round(SPARE * profile.min_ess)
+        if len(self.held_out) < spare:
+            return f"{len(self.held_out)} held-out drafts, the gate needs about {spare}"
         return None
 
 

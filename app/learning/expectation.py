@@ -92,7 +92,8 @@ def _kind_means(facts: Sequence[Facts], earned: Array) -> Array:
 def _regression(features: Array, earned: Array) -> Array | None:
     """Fitted means of a negative-binomial GLM with log link, or None where there is too little to fit."""
     spread = features.std(axis=0)
-    columns = features[:, spread > 0]
+    varies = spread > 1e-9  # a constant column has a deviation of some rounding errors
+    columns, spread = features[:, varies], spread[varies]
     n, k = columns.shape
     if n < SAMPLES_PER_COLUMN * (k + 1) or earned.sum() < MIN_TOTAL:
         return None
@@ -100,7 +101,7 @@ def _regression(features: Array, earned: Array) -> Array | None:
     import statsmodels.api as sm
     from statsmodels.tools.sm_exceptions import PerfectSeparationError
 
-    design = np.column_stack([np.ones(n), (columns - columns.mean(axis=0)) / columns.std(axis=0)])
+    design = np.column_stack([np.ones(n), (columns - columns.mean(axis=0)) / spread])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)  # overflow in the link means the fit ran away

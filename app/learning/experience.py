@@ -15,7 +15,16 @@ from app.learning import offpolicy
 from app.learning.baseline import cross_fitted
 from app.learning.features import Array
 from app.learning.samples import POLICY, REFERENCE, Sample
-from app.learning.scoring import acting_as, as_tensor, micro_batches, padded, policy_stack, reference_stack, score
+from app.learning.scoring import (
+    acting_as,
+    as_tensor,
+    is_untouched,
+    micro_batches,
+    padded,
+    policy_stack,
+    reference_stack,
+    score,
+)
 
 Metrics = dict[str, float]
 
@@ -51,8 +60,10 @@ def prepare(model: Any, samples: Sequence[Sample], config: PPOConfig, banned: Te
     batches = micro_batches(samples, config.micro_batch_size)
     with acting_as(model, reference_stack(model)):
         reference = score(model, samples, banned, batches)
-    with acting_as(model, policy_stack(model)):
-        proximal = score(model, samples, banned, batches)
+    proximal = reference
+    if not is_untouched(model):
+        with acting_as(model, policy_stack(model)):
+            proximal = score(model, samples, banned, batches)
     # Rescored with the trainer's numerics: what wrote a sample is often one of the two just scored.
     own = {POLICY: proximal, REFERENCE: reference}
     logged = [as_tensor(sample.behaviour_logprobs).to(banned.device) for sample in samples]

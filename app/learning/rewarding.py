@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, literal, select
+from sqlalchemy import Row, func, literal, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -109,17 +109,18 @@ def _reward_measured(session: Session, config: VibeBotConfig, version: str, now:
 def _measured_posts(session: Session, config: VibeBotConfig) -> Sequence[Row[Post, Draft, Engagement]]:
     """The window's posts, each with its draft and its first complete reading at the reward age or later."""
     complete = [getattr(Engagement, name).is_not(None) for name in config.ppo.reward_weights]
+    order = func.row_number().over(
+        partition_by=Engagement.post_id, order_by=(Engagement.planned_age_s, Engagement.retrieval_time)
+    )
     reading = (
-        select(Engagement.post_id, Engagement.retrieval_time)
+        select(Engagement.post_id, Engagement.retrieval_time, order.label("place"))
         .where(Engagement.bot_id == config.bot_id, Engagement.planned_age_s >= config.ppo.reward_age * 60, *complete)
-        .distinct(Engagement.post_id)
-        .order_by(Engagement.post_id, Engagement.planned_age_s, Engagement.retrieval_time)
         .subquery()
     )
     return session.execute(
         select(Post, Draft, Engagement)
         .join(Draft, Draft.draft_id == Post.draft_id)
-        .join(reading, reading.c.post_id == Post.post_id)
+        .join(reading, (reading.c.post_id == Post.post_id) & (reading.c.place == 1))
         .join(
             Engagement,
             (Engagement.post_id == reading.c.post_id) & (Engagement.retrieval_time == reading.c.retrieval_time),

@@ -31,6 +31,11 @@ def reference_stack(model: Any) -> list[str]:
     return [name for name in (REFERENCE,) if name in model.peft_config]
 
 
+def is_untouched(model: Any) -> bool:
+    """Whether the policy adapter is as new: its B matrices are zero, and the policy is the reference."""
+    return not any(bool(p.any()) for name, p in model.named_parameters() if f".lora_B.{POLICY}." in name)
+
+
 @contextmanager
 def acting_as(model: Any, stack: Sequence[str], *, trainable: str | None = None) -> Iterator[None]:
     """Run a block with exactly these adapters taking part, and only `trainable` receiving gradients.
