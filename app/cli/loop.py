@@ -24,8 +24,13 @@ def up(
 ) -> None:
     """Run the whole bot on this machine until Ctrl-C, with PostgreSQL and Redis of its own."""
     from app.local import up as local_up
+    from app.local.stack import AlreadyRunning
 
-    local_up.run(config, io_workers=io_workers, sandbox=sandbox, community=community, speed=speed)
+    try:
+        local_up.run(config, io_workers=io_workers, sandbox=sandbox, community=community, speed=speed)
+    except AlreadyRunning as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import secrets
 import sys
 import time
@@ -61,10 +62,30 @@ class Stack:
             remember_world(self.directory, self.env)
 
 
+class AlreadyRunning(RuntimeError):
+    """Another stack works in the same directory."""
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Hold the directory: two stacks on one set of files would each take the other's down.
+
+    Raises:
+        AlreadyRunning: somebody else holds it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunning(f"a stack is running in {directory} already; end it first") from None
+        yield
+
+
 @contextmanager
 def local_servers(directory: Path) -> Iterator[dict[str, str]]:
     """Embedded servers with a migrated database, as the environment that points at them."""
-    with LocalServers(directory) as servers:
+    with _alone(directory), LocalServers(directory) as servers:
         migrations.upgrade(servers.database_url)
         yield {"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url}
 
