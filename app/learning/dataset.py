@@ -22,7 +22,7 @@ from dbs.models import Checkpoint, Community, Draft, DraftSample, Reward, Timeli
 from dbs.states import CheckpointState
 
 HELD_OUT_SHARE = 0.2
-SPARE = 1.5  # held-out drafts per effective one, as a sound candidate leaves it
+SPARE = 2.0  # held-out drafts per effective one: a sound candidate left 0.5 to 0.8 of them
 
 
 @dataclass(frozen=True)

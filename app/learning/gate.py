@@ -76,7 +76,7 @@ class Profile:
 PROFILES = {
     "production": Profile("production", margin=0.10, min_ess=60, held_out=600, prompts=96, canary=True),
     # Decides on an hour's posts, to show the whole loop: it keeps broken models out and cannot tell small losses.
-    "demo": Profile("demo", margin=0.5, min_ess=10, held_out=64, prompts=24, canary=False),
+    "demo": Profile("demo", margin=0.5, min_ess=8, held_out=64, prompts=24, canary=False),
 }
 
 

@@ -87,6 +87,11 @@ def _reward_refused(session: Session, config: VibeBotConfig, version: str, now: 
 def _reward_measured(session: Session, config: VibeBotConfig, version: str, now: datetime) -> int:
     weights, bot_id = config.ppo.reward_weights, config.bot_id
     measured = _measured_posts(session, config)
+    already = set(
+        session.scalars(select(Reward.draft_id).where(Reward.bot_id == bot_id, Reward.reward_version == version))
+    )
+    if all(draft.draft_id in already for _, draft, _ in measured):
+        return 0
     stances = _read_stances(session, bot_id, [post.post_id for post, _, _ in measured])
     inputs = [
         RewardInput(
@@ -95,9 +100,6 @@ def _reward_measured(session: Session, config: VibeBotConfig, version: str, now:
         )
         for post, draft, reading in measured
     ]
-    already = set(
-        session.scalars(select(Reward.draft_id).where(Reward.bot_id == bot_id, Reward.reward_version == version))
-    )
     rows = [
         _row(terms, draft_id=draft.draft_id, bot_id=bot_id, version=version, now=now, age_s=reading.age_s)
         for (_, draft, reading), terms in zip(measured, score(inputs, floor=config.ppo.refused_reward), strict=True)
