@@ -12,8 +12,8 @@ import sys
 import structlog
 
 
-def configure() -> None:
-    """Route structlog and the standard library through one formatter. `EXPLORER_LOG_LEVEL` sets the level."""
+def configure(default_level: str = "INFO") -> None:
+    """Route structlog and the standard library through one formatter. `EXPLORER_LOG_LEVEL` sets the level for all."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -45,7 +45,7 @@ def configure() -> None:
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(os.environ.get("EXPLORER_LOG_LEVEL", "INFO").upper())
+    root.setLevel(os.environ.get("EXPLORER_LOG_LEVEL", default_level).upper())
     # One line per HTTP request is noise: the ledger has them all.
     for noisy in ("urllib3", "requests_oauthlib", "oauthlib", "httpx", "celery.beat", "celery.worker.strategy"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -12,6 +12,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from app import logs
 from app.config import PersonaConfig, VibeBotConfig, load_config
 from app.local.stack import SandboxOptions, local_sandbox, local_servers
 
@@ -40,11 +41,15 @@ def sandbox_config(scratch: Path) -> VibeBotConfig:
 def show(config: VibeBotConfig) -> None:
     from app.vibebot import VibeBot
 
+    logs.configure("WARNING")
     bot = VibeBot(config.model_copy(update={"live": False}))
     answers, ignored = bot.timeline_interface(reply_to_tweets=False)
     for answer in answers:
         tweet = answer["tweet"]
-        print(f"\n  {tweet.author_id}: {tweet.text}\n  ↳ would {answer['kind']}: {answer['reply']}")
+        author = bot.community_db.get(tweet.author_id)
+        name = author.handle if author else tweet.author_id
+        print(f"\n  @{name}: {tweet.text}")
+        print(f"  ↳ would {answer['kind']}: {answer['reply']}")
     print(f"\n{len(answers)} to answer, {len(ignored)} ignored, 0 posted")
 
 

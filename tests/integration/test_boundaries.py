@@ -19,13 +19,14 @@ X_SIDE = (
     "app.x_interactor",
     "app.connectors",
     "app.community",
-    "app.conduct",
     "app.measuring",
     "app.posting",
     "app.reading",
     "app.reconciliation",
 )
 POLICY_SIDE = ("app.policy", "app.learning")
+# What both sides stand on; it leans on neither.
+GROUND = ("app.config", "app.clock", "app.text", "app.safety", "app.conduct", "app.persona", "app.loops", "app.leases")
 HEAVY = {"torch", "transformers", "peft", "trl", "numpy", "sklearn", "statsmodels"}
 
 
@@ -60,6 +61,11 @@ def test_the_x_side_never_imports_the_policy(file: Path) -> None:
 @pytest.mark.parametrize("file", files_of(POLICY_SIDE), ids=str)
 def test_the_policy_never_imports_the_x_side(file: Path) -> None:
     assert not crosses(file, X_SIDE)
+
+
+@pytest.mark.parametrize("file", files_of(GROUND), ids=str)
+def test_the_ground_leans_on_neither_side(file: Path) -> None:
+    assert not crosses(file, X_SIDE + POLICY_SIDE)
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "app/sandbox").rglob("*.py")), ids=str)
