@@ -317,7 +317,7 @@ def test_dead_runs_are_buried_by_fence(world):
 
 def test_canary_is_tried_and_then_decided(world, settings):
     careful = with_ppo(settings, gate="production")
-    live(world, careful, 500, seed=7)
+    live(world, careful, 680, seed=7)
     outcome = run_ppo(careful, world.database)
     assert world.checkpoint(outcome.checkpoint_id).state == CheckpointState.CANARY, outcome.reason
     assert not outcome.promoted
@@ -336,7 +336,7 @@ def test_canary_is_tried_and_then_decided(world, settings):
 
 def test_a_canary_that_earns_less_is_withdrawn(world, settings):
     careful = with_ppo(settings, gate="production")
-    live(world, careful, 500, seed=7)
+    live(world, careful, 680, seed=7)
     outcome = run_ppo(careful, world.database)
     assert world.checkpoint(outcome.checkpoint_id).state == CheckpointState.CANARY, outcome.reason
     with world.database.transaction() as session:
