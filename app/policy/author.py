@@ -23,7 +23,7 @@ from app.policy.model import LanguageModel
 from app.policy.pointers import PointerReader, Pointers
 from app.policy.prompts import PromptBuilder, Said
 from app.policy.topics import Heard, choose_topic
-from app.policy.wording import PROMPT_VERSION
+from app.policy.wording import PROMPT_VERSION, SUMMARY_OPENING
 from app.policy.writer import Job, Writer, Written
 from app.safety import FILTER_VERSION, check_text
 from dbs.models import Community, Draft, DraftSample, Judgement, TimelinePost
@@ -307,12 +307,15 @@ class Author:
         return self._prompts.account_summary(member.handle, member.bio, texts).token_ids
 
     def _summary(self, text: str) -> str | None:
-        """The first sentence of a description, or None if it may not be kept: it will stand in prompts."""
-        first = text.strip().partition("\n")[0]
-        sentence, stop, _ = first.partition(". ")
-        summary = sentence + stop.strip()
+        """The first sentence of a description, or None if it may not be kept: it will stand in prompts.
+
+        Args:
+            text: what the model wrote after the opening words.
+        """
+        sentence, stop, _ = text.strip().partition("\n")[0].partition(". ")
+        summary = f"{SUMMARY_OPENING} {sentence}{stop.strip()}"
         refusal = check_text(
-            summary,
+            sentence,
             kind=Kind.POST,
             allowed_handles=set(),
             recent=(),

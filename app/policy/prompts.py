@@ -26,12 +26,15 @@ from app.policy.wording import (
     REPLY_EXAMPLES,
     REPLY_REQUEST,
     SUMMARISER,
+    SUMMARY_EXAMPLES,
+    SUMMARY_OPENING,
     SUMMARY_REQUEST,
 )
 from app.safety import FENCE
 
 LONGEST_POST = 1000  # characters of a post that are shown; long posts may have 25,000
 LONGEST_SUMMARY = 200  # characters of an account summary
+LONGEST_SUMMARISED = 280  # characters of each post that it is made from
 MARK = re.compile("\ue000([0-9]+)\ue001")  # where a slot is, while the chat template is rendered
 INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn"}
 
@@ -137,16 +140,15 @@ class PromptBuilder:
             text = text[: len(text) // 2]
 
     def account_summary(self, handle: str, bio: str | None, posts: Sequence[str]) -> Prompt:
-        """A request to say in one sentence what an account writes about. `posts`: the oldest first."""
-        shown = list(posts)
+        """A request to say what an account writes about, with the answer's first words. `posts`: the oldest first."""
+        turns: list[tuple[str, Parts]] = [("system", [SUMMARISER])]
+        for name, texts, answer in SUMMARY_EXAMPLES:
+            turns += [("user", _profile(name, None, texts)), ("assistant", [SUMMARY_OPENING + answer])]
+        shown = [text[:LONGEST_SUMMARISED] for text in posts]
         while True:
-            user: Parts = ["Profile of ", Data("@" + handle)]
-            user += [":\n", *_fenced(bio), "\n"] if bio else [".\n"]
-            user += ["Posts:\n"]
-            for text in shown:
-                user += [*_fenced(text), "\n"]
-            user += [SUMMARY_REQUEST]
-            prompt = self._render(("system", [SUMMARISER]), ("user", user))
+            asked = self._render(*turns, ("user", _profile(handle, bio, shown)))
+            opening = self._tokenizer(SUMMARY_OPENING, add_special_tokens=False).input_ids
+            prompt = Prompt(asked.text + SUMMARY_OPENING, [*asked.token_ids, *opening])
             if len(prompt.token_ids) <= self._max_tokens or len(shown) <= 1:
                 return prompt
             shown.pop(0)
@@ -241,6 +243,12 @@ def _conversation(target: Target, request: str) -> Parts:
 def _request(request: str, slot: Data) -> Parts:
     before, after = request.split("{}")
     return [before, slot, after]
+
+
+def _profile(handle: str, bio: str | None, posts: Sequence[str]) -> Parts:
+    name = _name(handle)
+    about: Parts = [name, " says of itself:\n", *_fenced(bio), "\n"] if bio else []
+    return [*about, *_posts([Said(handle, text) for text in posts]), *_request(SUMMARY_REQUEST, name)]
 
 
 def _posts(posts: Sequence[Said]) -> Parts:

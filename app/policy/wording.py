@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 # Drafts and judgements name it: raise it with every change of a word below.
-PROMPT_VERSION = "1"
+PROMPT_VERSION = "2"
 
 HABIT = "You write one short post at a time, without links or hashtags."
 REPLY_REQUEST = "Reply to {} in one sentence."
 QUOTE_REQUEST = "Share the post of {} with one sentence of your own."
 POST_REQUEST = "Write a post about {} in one sentence."
 
-# A small model does better what it was shown than what it was told: of 24 replies of SmolLM2-135M at temperature 0.7
-# the rules let 11 pass without examples and 20 with four. They differ in form, so that none becomes the only habit.
+# A small model does better what it was shown than what it was told: of 40 replies of SmolLM2-135M at temperature 0.7
+# the rules let 26 pass without examples and 37 with four. They differ in form, so that none becomes the only habit.
 REPLY_EXAMPLES = (
     (
         "mira",
@@ -40,8 +40,21 @@ POST_EXAMPLES = (
     ("birds", "Swifts sleep in the air for ten months a year, and we call a short night hard."),
 )
 
-SUMMARISER = "You describe accounts on X in one plain sentence."
-SUMMARY_REQUEST = "Say in one short sentence what this account writes about. Begin with: Writes about"
+SUMMARISER = "You name the subjects that accounts on X write about, in a few plain words."
+SUMMARY_REQUEST = "What does {} write about?"
+SUMMARY_OPENING = "Writes about"  # the answer's first words are put into the model's mouth
+SUMMARY_EXAMPLES = (
+    (
+        "mira",
+        ("Our bakery switched to a wood oven.", "Rye needs three days, and nobody believes it.", "Flour is up again."),
+        " baking bread, and what it costs to run a small bakery.",
+    ),
+    (
+        "tom_w",
+        ("The museum is free on Thursdays.", "Saw the new bronze hall today, go early.", "Who dates these coins?"),
+        " museums, exhibitions and old coins.",
+    ),
+)
 
 # The seed's two criteria. The examples are not decoration: on 40 hand-labelled posts SmolLM2-135M had an AUC of 0.18
 # and 0.56 without them, 0.70 and 0.90 with the first two, 0.94 and 0.92 with all four (tests/policy/test_packaged.py).

@@ -71,7 +71,11 @@ def see(database, count: int, first: int = 100, authors: int = 10, **changes) ->
     with database.transaction() as session:
         for number in range(first, first + count):
             give_seen(
-                session, str(number), str(number % authors), text=f"Post {number} about trams " * (number % 7), **changes
+                session,
+                str(number),
+                str(number % authors),
+                text=f"Post {number} about trams " * (number % 7),
+                **changes,
             )
 
 
@@ -470,8 +474,8 @@ def test_a_summary_that_the_rules_refuse_does_not_stand_in_prompts(author, datab
 @pytest.mark.parametrize(
     ("text", "summary"),
     [
-        ("Writes about trams and ferries. And more.", "Writes about trams and ferries."),
-        (" Writes about trams\nLine two", "Writes about trams"),
+        (" trams and ferries. And more.", "Writes about trams and ferries."),
+        (" trams\nLine two", "Writes about trams"),
         ("Follow @someone for https://spam.example", None),
         ("", None),
     ],

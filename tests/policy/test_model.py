@@ -51,13 +51,13 @@ def test_a_text_does_not_depend_on_the_rows_beside_it(tiny_directory, model_conf
 
 
 def test_rows_end_by_themselves_and_leave_the_batch(model):
-    model_eos = model.eos_id
     samples = model.sample(PROMPTS * 6, temperature=2.0, max_new_tokens=200, seed=1)
     ended = [sample for sample in samples if sample.finished]
     assert 10 < len(ended) <= len(samples)
     for sample in samples:
-        assert sample.finished == (sample.token_ids[-1] == model_eos)
-        assert model_eos not in sample.token_ids[:-1]
+        assert sample.finished == model.ends(sample.token_ids[-1])
+        assert not any(map(model.ends, sample.token_ids[:-1]))
+        assert "\n" not in sample.text
         assert sample.finished or len(sample.token_ids) == 200
         assert len(sample.logprobs) == len(sample.token_ids)
     scores = model.score(PROMPTS * 6, [sample.token_ids for sample in samples], 2.0)

@@ -1,0 +1,66 @@
+"""Attention in two parts is attention over the whole."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from app.policy import shared_attention
+from app.policy.shared_attention import attend
+
+ROWS, HEADS, KEYS, WIDTH, BEFORE = 5, 6, 2, 16, 23
+SCALING = WIDTH**-0.5
+
+
+def parts(tokens: int, own: int):
+    torch.manual_seed(tokens)
+    query = torch.randn(ROWS, HEADS, tokens, WIDTH)
+    key, value = torch.randn(2, ROWS, KEYS, own, WIDTH)
+    before = SimpleNamespace(keys=torch.randn(1, KEYS, BEFORE, WIDTH), values=torch.randn(1, KEYS, BEFORE, WIDTH))
+    return query, key, value, before
+
+
+def whole(query, key, value, before, mask):
+    keys, values = (
+        torch.cat([first.expand(ROWS, -1, -1, -1), own], dim=2).repeat_interleave(HEADS // KEYS, dim=1)
+        for first, own in ((before.keys, key), (before.values, value))
+    )
+    return scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=SCALING).transpose(1, 2)
+
+
+def in_parts(query, key, value, before, mask):
+    module = SimpleNamespace(layer_idx=0)
+    prefix = SimpleNamespace(layers=[before])
+    return attend(module, query, key, value, mask, scaling=SCALING, shared_prefix=prefix)[0]
+
+
+@pytest.fixture(params=["fused", "explicit"])
+def kernel(request, monkeypatch):
+    """The kernel of a CPU, and the formula that other devices use."""
+    if request.param == "explicit":
+
+        def explicit(query, key, value, scaling, *, mask=None, causal=False):
+            bias = None if mask is None else torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, -torch.inf)
+            return shared_attention._explicit(query, key, value, scaling, bias=bias, causal=causal)
+
+        monkeypatch.setattr(shared_attention, "_with_lse", explicit)
+
+
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize("tokens", [1, 2, 9])
+def test_prompts_after_a_prefix(tokens):
+    query, key, value, before = parts(tokens, own=tokens)
+    mask = torch.ones(tokens, BEFORE + tokens, dtype=torch.bool).tril(BEFORE)
+    assert torch.allclose(in_parts(query, key, value, before, None), whole(query, key, value, before, mask), atol=1e-5)
+
+
+@pytest.mark.usefixtures("kernel")
+def test_a_further_token_sees_the_prefix_and_what_is_visible_of_its_row():
+    query, key, value, before = parts(tokens=1, own=8)
+    visible = torch.arange(8)[None] < torch.tensor([1, 3, 8, 5, 2])[:, None]
+    mask = torch.cat([torch.ones(ROWS, BEFORE, dtype=torch.bool), visible], dim=1)[:, None, None]
+    got = in_parts(query, key, value, before, visible[:, None, None])
+    assert torch.allclose(got, whole(query, key, value, before, mask), atol=1e-5)
