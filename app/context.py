@@ -8,6 +8,7 @@ import structlog
 
 from app import clock, loops, persona
 from app.config import Secrets, VibeBotConfig, load_config, load_secrets
+from app.x.capabilities import Capabilities
 from app.x_interactor import XInteractor
 from dbs.models import Bot
 from dbs.session import Database
@@ -46,13 +47,14 @@ class BotContext:
         )
 
     def enrol(self) -> None:
-        """Give the bot its rows: itself, its loops and its persona. Changes nothing where they stand already."""
+        """Give the bot its rows: itself, its loops, its persona, what its tier grants. Safe to run again."""
         with self.db.transaction() as session:
             if session.get(Bot, self.config.bot_id) is None:
                 session.add(Bot(bot_id=self.config.bot_id, user_id=self.config.user_id, created_at=clock.now()))
                 session.flush()
             loops.ensure(session, self.config)
             persona.ensure(session, self.config)
+        Capabilities(self.db, self.config.bot_id, self.config.budget.tier).declare()
 
 
 @lru_cache(maxsize=1)

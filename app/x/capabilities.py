@@ -96,6 +96,29 @@ class Capabilities:
         for name in (ACCOUNT, Ability(capability).value):
             self._store(name, Verdict(True, None, "response", None), {})
 
+    def declare(self) -> None:
+        """Write down what the tier grants and does not, for those who read the table and know no tiers."""
+        now = clock.now()
+        for ability in Ability:
+            verdict = self._by_tier(ability)
+            values = {
+                "granted": verdict.granted,
+                "source": verdict.source,
+                "reason": verdict.reason,
+                "retry_at": None,
+                "updated_at": now,
+            }
+            row = insert(Capability).values(bot_id=self._bot_id, capability=ability.value, **values)
+            with self._db.transaction() as session:
+                session.execute(
+                    row.on_conflict_do_update(
+                        index_elements=[Capability.bot_id, Capability.capability],
+                        set_=values,
+                        # What X answered is the later word, unless the tier rules it out altogether.
+                        where=(Capability.source == verdict.source) if verdict.granted else None,
+                    )
+                )
+
     def _by_tier(self, ability: Ability) -> Verdict:
         if self._tier in SELF_SERVE and ability in TAKEN_FROM_SELF_SERVE:
             return Verdict(False, f"X's {self._tier} tier has no {ability.value}; enterprise has", "tier", None)

@@ -35,6 +35,27 @@ def test_self_serve_answers_only_who_called(database, bot, tier):
     assert tier in verdict.reason
 
 
+def granted_rows(database) -> set[str]:
+    with database.transaction() as session:
+        return set(session.scalars(select(Capability.capability).where(Capability.granted)))
+
+
+def test_what_the_tier_grants_stands_in_the_table(database, bot):
+    Capabilities(database, bot.bot_id, "pro").declare()
+    assert granted_rows(database) == {"post", "reply"}
+    Capabilities(database, bot.bot_id, "enterprise").declare()
+    assert granted_rows(database) == {ability.value for ability in Ability}
+
+
+def test_declaring_the_tier_keeps_what_x_answered(database, bot):
+    may = Capabilities(database, bot.bot_id, "enterprise")
+    may.declare()
+    may.learn("quote", REFUSED)
+    may.declare()
+    assert not may.allows("quote").granted
+    assert "quote" not in granted_rows(database)
+
+
 def test_enterprise_may_do_everything(database, bot):
     may = Capabilities(database, bot.bot_id, "enterprise")
     assert all(may.allows(ability).granted for ability in Ability)
