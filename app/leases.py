@@ -23,6 +23,9 @@ from app import clock
 from dbs.models import Lease as LeaseRow
 from dbs.session import Database
 
+# The one lease that several rooms name.
+TRAINING_LEASE = "training"
+
 
 class LeaseTaken(RuntimeError):
     """Somebody else holds the lease."""

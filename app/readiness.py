@@ -9,9 +9,17 @@ from __future__ import annotations
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app import clock
 from app.config import VibeBotConfig
-from dbs.models import Draft, Engagement, Post, TrainingSample
+from app.leases import TRAINING_LEASE
+from dbs.models import Draft, Engagement, Lease, Post, TrainingSample
 from dbs.states import DraftState, PostState
+
+
+def is_training(session: Session, bot_id: str) -> bool:
+    """Whether a run holds the training lease: another one would only start to find it taken."""
+    lease = session.get(Lease, (bot_id, TRAINING_LEASE))
+    return lease is not None and lease.expires_at > clock.wall_now()
 
 
 def fresh_drafts(session: Session, config: VibeBotConfig) -> int:

@@ -40,8 +40,16 @@ def demo(
 ) -> None:
     """Run the whole loop against a sandbox for some minutes, audit it, and write data/demo/report.json."""
     from app.local import demo as local_demo
+    from app.local.stack import AlreadyRunning
 
-    raise typer.Exit(local_demo.run(seed=seed, plant_duplicate=plant_duplicate))
+    try:
+        code = local_demo.run(seed=seed, plant_duplicate=plant_duplicate)
+    except AlreadyRunning as error:
+        typer.echo(str(error), err=True)
+        code = 2
+    except KeyboardInterrupt:
+        code = 130
+    raise typer.Exit(code)
 
 
 @app.command()

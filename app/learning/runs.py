@@ -19,7 +19,6 @@ from dbs.states import RunKind, RunState
 
 log = structlog.get_logger()
 
-LEASE = "training"
 LEASE_SECONDS = 90.0  # how long after a kill the next run has to wait
 BEAT_SECONDS = 20.0
 LONGEST_REASON = 1000  # characters

@@ -67,7 +67,8 @@ def run_ppo(config: VibeBotConfig, db: Database, progress: Progress | None = Non
         Exception: whatever ended a run; its row is marked as failed with the reason first.
     """
     try:
-        with leases.hold(db, config.bot_id, runs.LEASE, runs.LEASE_SECONDS) as lease, runs.Heartbeat(lease) as heart:
+        holding = leases.hold(db, config.bot_id, leases.TRAINING_LEASE, runs.LEASE_SECONDS)
+        with holding as lease, runs.Heartbeat(lease) as heart:
             outcome = _Turn(config, db, lease, heart, progress).take()
     except leases.LeaseTaken as error:
         outcome = RunOutcome("skipped", str(error))

@@ -6,6 +6,7 @@ It starts afresh each time, shows its progress, ends by itself and says what it 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -22,17 +23,19 @@ from rich.table import Table
 from app import logs, loops
 from app.local.observer import Observer
 from app.local.report import Counts, conversations, count, report
-from app.local.stack import SandboxOptions, Stack, running_stack
+from app.local.stack import SandboxOptions, Stack, alone, running_stack
 from app.schedule import LoopName
 from dbs.session import Database
 
-SPEED = 120.0
+# Two days of world time in six minutes, so that posts mature and are learnt from while one watches.
+SPEED = 480.0
 BOT_ID = "explorer"
 MODEL_DIR = Path("data/models/smollm2-135m-instruct")
 # What a run has to reach, and how long it may take for it, in wall seconds.
 MIN_FOLLOWED, MIN_JUDGED, MIN_POSTED = 5, 50, 24
-TIME_LIMIT = 560.0
-READING_AND_WRITING = [LoopName.TIMELINE, LoopName.MENTIONS, LoopName.GENERATION, LoopName.OWN_POSTS]
+PPO_RUNS = 3
+TIME_LIMIT = 760.0
+STILL_AT_THE_END: list[LoopName] = [loop for loop in LoopName if loop not in {LoopName.PUBLISHING, LoopName.ENGAGEMENT}]
 
 
 def demo_config(directory: Path, model: Path) -> dict[str, Any]:
@@ -49,18 +52,21 @@ def demo_config(directory: Path, model: Path) -> dict[str, Any]:
             "adaptive": True,
         },
         "loop": {
-            "tl_retrieval_length": 50,
-            "tl_retrieval_interval": 20,
-            "engagement_retrieval_interval": 10,
-            "mentions_interval": 15,
-            "own_post_interval": 50,
-            "community_interval": 720,
-            "persona_interval": 240,
-            "ppo_interval": 120,
-            "selection_share": 0.3,
-            "max_replies_per_turn": 10,
+            "tl_retrieval_length": 30,
+            "tl_retrieval_interval": 60,
+            "engagement_retrieval_interval": 30,
+            "mentions_interval": 60,
+            "own_post_interval": 120,
+            "community_interval": 2880,
+            "persona_interval": 960,
+            "ppo_interval": 60,
+            "max_target_age": 900,
+            "selection_share": 0.6,
+            "max_replies_per_turn": 28,
         },
-        "safety": {"max_posts_per_hour": 60, "max_posts_per_day": 1000, "author_cooldown": 60},
+        # A page of posts an hour is no way to behave at X; here it is how a day's learning fits into minutes.
+        "safety": {"max_posts_per_hour": 300, "max_posts_per_day": 2400, "author_cooldown": 1},
+        "ppo": {"gate": "demo", "reward_age": 240, "min_samples": 96, "max_samples": 144},
         "budget": {"tier": "enterprise", "max_usd_per_day": 1000, "max_usd_per_month": 10000},
         "model": {"hf_repo_id": str(model.resolve()), "checkpoint_dir": str(directory / "checkpoints")},
         "data_dir": str(directory / "data"),
@@ -72,15 +78,28 @@ def run(directory: Path = Path("data/demo"), *, seed: int = 1, plant_duplicate: 
 
     Returns:
         0 if it reached its goals and the sandbox's record agrees with our rows, 1 otherwise.
+
+    Raises:
+        AlreadyRunning: another demo is running here.
     """
     logs.configure("WARNING")
     console = Console()
     model = _model(console)
-    work = directory / "run"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    with alone(directory):
+        work = directory / "run"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        outcome, talk = _run(console, work, demo_config(work, model), seed, plant_duplicate=plant_duplicate)
+    (directory / "report.json").write_text(json.dumps({**outcome, "conversations": talk}, indent=2, ensure_ascii=False))
+    _show(console, outcome, talk, directory)
+    return 1 if outcome["failures"] else 0
+
+
+def _run(
+    console: Console, work: Path, config: dict[str, Any], seed: int, *, plant_duplicate: bool
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The figures of the run, and a handful of its conversations."""
     config_file = work / "explorer.yaml"
-    config = demo_config(work, model)
     options = SandboxOptions(seed=seed, speed=SPEED)
     started = time.monotonic()
     with running_stack(work, config_file, sandbox=options, before_bot=_write_config(config, config_file)) as stack:
@@ -91,14 +110,14 @@ def run(directory: Path = Path("data/demo"), *, seed: int = 1, plant_duplicate: 
             if plant_duplicate:
                 observer.post("plant-duplicate", {})
             outcome = report(db, BOT_ID, observer, time.monotonic() - started)
+            learnt = _measure_lift(console, stack, work.parent / "lift.json")
+            outcome |= {"gate": "demo", **learnt, "seconds": round(time.monotonic() - started, 1)}
             outcome["failures"] += _shortfalls(outcome, reached=reached)
             with db.transaction() as session:
                 talk = conversations(session, BOT_ID, limit=5)
         finally:
             db.close()
-    (directory / "report.json").write_text(json.dumps({**outcome, "conversations": talk}, indent=2, ensure_ascii=False))
-    _show(console, outcome, talk, directory)
-    return 1 if outcome["failures"] else 0
+    return outcome, talk
 
 
 def _model(console: Console) -> Path:
@@ -111,24 +130,24 @@ def _model(console: Console) -> Path:
 
 def _write_config(config: dict[str, Any], file: Path) -> Callable[[dict[str, str]], None]:
     def write(env: dict[str, str]) -> None:
-        handles = Observer(env["X_BASE_URL"]).handles(12)
+        handles = Observer(env["X_BASE_URL"]).handles(14)
         file.write_text(yaml.safe_dump({**config, "accounts_to_follow": handles}, sort_keys=False))
 
     return write
 
 
 def _live(console: Console, stack: Stack, db: Database, started: float) -> bool:
-    """Let the loop run until enough was posted, then only publish and measure until every post was read twice."""
+    """Let the loop run until it has learnt often enough, then only publish and measure until all is read twice."""
     winding_up = False
     with Live(console=console, refresh_per_second=2) as live:
         while time.monotonic() - started < TIME_LIMIT:
             stack.tend()
             with db.transaction() as session:
                 counts = count(session, BOT_ID)
-            live.update(_table(counts, time.monotonic() - started, winding_up))
+            live.update(_table(counts, time.monotonic() - started, winding_up=winding_up))
             if not winding_up and _enough(counts):
                 with db.transaction() as session:
-                    loops.pause(session, BOT_ID, "the demo has enough posts", READING_AND_WRITING)
+                    loops.pause(session, BOT_ID, "the demo has seen enough", STILL_AT_THE_END)
                 winding_up = True
             if winding_up and counts.queued == 0 and counts.measured_twice >= counts.posted:
                 return True
@@ -137,11 +156,21 @@ def _live(console: Console, stack: Stack, db: Database, started: float) -> bool:
 
 
 def _enough(counts: Counts) -> bool:
-    return counts.posted >= MIN_POSTED and counts.judged >= MIN_JUDGED and counts.own_posts >= 3 and counts.replies >= 3
+    posted_enough = counts.posted >= MIN_POSTED and counts.judged >= MIN_JUDGED
+    return posted_enough and counts.own_posts > 0 and counts.replies > 0 and counts.ppo_runs >= PPO_RUNS
+
+
+def _measure_lift(console: Console, stack: Stack, file: Path) -> dict[str, Any]:
+    """Have every served checkpoint write on held-out topics; in a process of its own, as it needs torch."""
+    console.print("Measuring the true lift on topics that nobody posted on …")
+    command = [sys.executable, "-m", "app.local.lift", "--out", str(file)]
+    subprocess.run(command, env={**os.environ, **stack.env, "EXPLORER_LOG_LEVEL": "WARNING"}, check=True)
+    return dict(json.loads(file.read_text()))
 
 
 def _shortfalls(outcome: dict[str, Any], *, reached: bool) -> list[str]:
     wanted = {"followed": MIN_FOLLOWED, "judged": MIN_JUDGED, "posted": MIN_POSTED, "replies": 1, "own_posts": 1}
+    wanted["ppo_runs"] = PPO_RUNS
     short = [
         f"{name} is {outcome[name]}, wanted {least} or more" for name, least in wanted.items() if outcome[name] < least
     ]
@@ -152,14 +181,24 @@ def _shortfalls(outcome: dict[str, Any], *, reached: bool) -> list[str]:
     return short
 
 
-def _table(counts: Counts, seconds: float, winding_up: bool) -> Table:
-    table = Table(title=f"Explorer, {seconds:.0f} s, {'measuring' if winding_up else 'reading, writing, measuring'}")
-    for heading in ("followed", "read", "judged", "drafted", "refused", "posted", "own", "snapshots", "came back"):
+def _table(counts: Counts, seconds: float, *, winding_up: bool) -> Table:
+    doing = "measuring" if winding_up else "reading, writing, measuring"
+    table = Table(title=f"Explorer, {seconds:.0f} s, {doing}{', learning' if counts.training else ''}")
+    shown = {
+        "followed": counts.followed,
+        "judged": counts.judged,
+        "drafted": counts.drafted,
+        "refused": counts.refused,
+        "posted": counts.posted,
+        "measured": counts.snapshots,
+        "came back": counts.talk,
+        "rewarded": counts.rewarded,
+        "PPO runs": counts.ppo_runs,
+        "served": counts.promoted,
+    }
+    for heading in shown:
         table.add_column(heading, justify="right")
-    row = (
-        counts.followed, counts.timeline_posts, counts.judged, counts.drafted, counts.refused, counts.posted,
-        counts.own_posts, counts.snapshots, counts.talk,
-    )  # fmt: skip
+    row = shown.values()
     table.add_row(*(str(value) for value in row))
     return table
 
@@ -177,9 +216,23 @@ def _show(console: Console, outcome: dict[str, Any], talk: list[dict[str, Any]],
     table.add_column("figure")
     table.add_column("value", justify="right")
     for name, value in outcome.items():
-        if name != "failures":
+        if name not in {"failures", "curve"}:
             table.add_row(name, str(value))
     console.print(table)
+    _show_curve(console, outcome["curve"])
     for failure in outcome["failures"]:
         console.print(f"[red]✗ {failure}[/]", highlight=False)
     console.print(f"The report is in {directory / 'report.json'}")
+
+
+def _show_curve(console: Console, curve: list[dict[str, Any]]) -> None:
+    """True engagement by checkpoint as bars, with its interval, KL and length."""
+    longest = max(point["high"] for point in curve) or 1.0
+    table = Table("checkpoint", "true engagement (95 %)", "", "KL", "words", "refused", title="What it learnt")
+    for point in curve:
+        bar = "█" * round(30 * point["engagement"] / longest)
+        span = f"{point['engagement']:.2f} ({point['low']:.2f} to {point['high']:.2f})"
+        kl = "" if point["kl"] is None else f"{point['kl']:.2f}"
+        name = f"{point['kind']} {point['checkpoint_id'][:8]}"
+        table.add_row(name, span, bar, kl, f"{point['words']:.0f}", f"{point['refused']:.0%}")
+    console.print(table)

@@ -9,9 +9,21 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.local.observer import Observer, Write, duplicates
-from dbs.models import Community, Draft, Engagement, Judgement, Membership, Post, QuoteComment, TimelinePost
+from dbs.models import (
+    Checkpoint,
+    Community,
+    Draft,
+    Engagement,
+    Judgement,
+    Membership,
+    Post,
+    QuoteComment,
+    Reward,
+    TimelinePost,
+    TrainingRun,
+)
 from dbs.session import Database
-from dbs.states import DraftState, FollowState, PostState, SeenState
+from dbs.states import CheckpointKind, DraftState, FollowState, PostState, RunState, SeenState
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,11 @@ class Counts:
     snapshots: int
     measured_twice: int
     talk: int
+    rewarded: int
+    training: int
+    ppo_runs: int
+    checkpoints: int
+    promoted: int
 
 
 def count(session: Session, bot_id: str) -> Counts:
@@ -63,6 +80,11 @@ def count(session: Session, bot_id: str) -> Counts:
         snapshots=rows(Engagement),
         measured_twice=session.execute(select(func.count()).select_from(twice.subquery())).scalar_one(),
         talk=rows(QuoteComment),
+        rewarded=rows(Reward),
+        training=rows(TrainingRun, TrainingRun.state == RunState.RUNNING),
+        ppo_runs=rows(TrainingRun, TrainingRun.state.in_([RunState.SUCCEEDED, RunState.STOPPED])),
+        checkpoints=rows(Checkpoint, Checkpoint.kind == CheckpointKind.PPO),
+        promoted=rows(Checkpoint, Checkpoint.kind == CheckpointKind.PPO, Checkpoint.promoted_at.is_not(None)),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -67,7 +68,7 @@ class AlreadyRunning(RuntimeError):
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def alone(directory: Path) -> Iterator[None]:
     """Hold the directory: two stacks on one set of files would each take the other's down.
 
     Raises:
@@ -85,7 +86,7 @@ def _alone(directory: Path) -> Iterator[None]:
 @contextmanager
 def local_servers(directory: Path) -> Iterator[dict[str, str]]:
     """Embedded servers with a migrated database, as the environment that points at them."""
-    with _alone(directory), LocalServers(directory) as servers:
+    with alone(directory), LocalServers(directory) as servers:
         migrations.upgrade(servers.database_url)
         yield {"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url}
 
@@ -186,7 +187,14 @@ def running_stack(
 
     Args:
         before_bot: called with the environment once the sandbox answers and before the bot's processes start.
+
+    Raises:
+        AlreadyRunning: another stack holds the directory.
+        KeyboardInterrupt: on Ctrl-C and on SIGTERM, after everything was ended.
     """
+    # Both signals end things through the finally blocks, also where a shell started us with Ctrl-C ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with local_servers(directory) as addresses, ExitStack() as parts:
         env = {**addresses, "EXPLORER_CONFIG": str(config_file.resolve())}
         supervisors = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import time
@@ -30,9 +29,6 @@ def run(config_file: Path, *, io_workers: int, sandbox: bool, community: str, sp
     config = load_config(config_file)
     options = SandboxOptions(community=community, speed=speed, bot_id=config.user_id) if sandbox else None
     _fetch_model(config.model.hf_repo_id)
-    # Both signals end things through the finally blocks, also where a shell started us with Ctrl-C ignored.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
     console = Console()
     try:
         with running_stack(DIRECTORY, config_file, io_workers=io_workers, sandbox=options) as stack:

@@ -6,16 +6,15 @@ import structlog
 
 from app.celery import app
 from app.context import BotContext, process_context
-from app.readiness import fresh_drafts
+from app.readiness import fresh_drafts, is_training
 from app.schedule import LoopName
 from app.tasks.turn import take_turn
 
 
 def _start_if_worth_it(bot: BotContext) -> int:
     with bot.db.transaction() as session:
-        fresh = fresh_drafts(session, bot.config)
-    if fresh < bot.config.ppo.min_samples:
-        return 0
+        if is_training(session, bot.config.bot_id) or fresh_drafts(session, bot.config) < bot.config.ppo.min_samples:
+            return 0
     app.send_task("app.tasks.ppo")
     return 1
 

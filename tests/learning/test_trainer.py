@@ -246,7 +246,7 @@ run_ppo(parse_config({settings.model_dump(mode="json")!r}), Database({database_u
 
 
 def test_one_at_a_time(world, settings):
-    with leases.hold(world.database, BOT, runs.LEASE, 60):
+    with leases.hold(world.database, BOT, leases.TRAINING_LEASE, 60):
         outcome = run_ppo(settings, world.database)
     assert outcome.state == "skipped"
     assert "held by another process" in outcome.reason
@@ -260,7 +260,7 @@ def test_a_run_whose_lease_was_taken_commits_nothing(world, settings):
         if not taken:
             with world.database.transaction() as session:
                 session.execute(update(Lease).values(expires_at=clock.wall_now() - timedelta(seconds=1)))
-            taken.append(leases.take(world.database, BOT, runs.LEASE, 60))
+            taken.append(leases.take(world.database, BOT, leases.TRAINING_LEASE, 60))
 
     with pytest.raises(leases.LeaseLost):
         run_ppo(settings, world.database, steal)
@@ -306,9 +306,9 @@ def test_heartbeat_keeps_the_lease_and_notices_its_loss(world):
 
 
 def test_dead_runs_are_buried_by_fence(world):
-    old = leases.take(world.database, BOT, runs.LEASE, 0.0)
+    old = leases.take(world.database, BOT, leases.TRAINING_LEASE, 0.0)
     dead = runs.begin(world.database, old, RunKind.PPO, world.base_id)
-    with leases.hold(world.database, BOT, runs.LEASE, 60) as lease, world.database.transaction() as session:
+    with leases.hold(world.database, BOT, leases.TRAINING_LEASE, 60) as lease, world.database.transaction() as session:
         assert runs.bury_dead(session, lease) == [dead]
         assert runs.bury_dead(session, lease) == []
         runs.finish(session, dead, RunState.SUCCEEDED)  # a ghost that wakes up changes nothing
