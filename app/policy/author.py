@@ -32,7 +32,7 @@ from dbs.states import DraftState, Kind, SeenState
 
 log = structlog.get_logger()
 
-JUDGED_AT_ONCE = 128  # posts between two commits
+JUDGED_PER_TURN = 64
 SCORES_COMPARED = 500  # newest judgements whose quantile is the bar
 TALK_HOURS = 24  # how far back the community's talk goes
 TALK_POSTS = 400
@@ -94,26 +94,24 @@ class Author:
         return pointers
 
     def judge_seen(self) -> list[str]:
-        """Judge every post that was read and not judged; those too old expire instead.
+        """Judge posts that were read and not judged, up to a turn's worth; those too old expire instead.
+
+        A turn has a limit, because posts may come in as fast as they are judged, and judging must not keep the bot
+        from writing. Who addresses the bot comes first, then the newest.
 
         Returns:
             X ids of the posts judged.
         """
         with self._db.transaction() as session:
             expired = targets.expire(session, self._config)
-        judged: list[str] = []
-        while True:
-            with self._db.transaction() as session:
-                posts = targets.unjudged(session, self._config.bot_id, JUDGED_AT_ONCE)
-                barred = targets.unanswerable(session, self._config, posts)
-            if not posts:
-                break
-            judge = self._reference_judge()
-            asked = [post for post in posts if post.x_post_id not in barred]
-            scores = judge.judge([post.text for post in asked]) if asked else []
-            by_id = {post.x_post_id: score for post, score in zip(asked, scores, strict=True)}
-            with self._db.transaction() as session:
-                judged += self._store_judgements(session, judge.version, by_id, barred)
+            posts = targets.unjudged(session, self._config.bot_id, JUDGED_PER_TURN)
+            barred = targets.unanswerable(session, self._config, posts)
+        asked = [post for post in posts if post.x_post_id not in barred]
+        judge = self._reference_judge()
+        scores = judge.judge([post.text for post in asked]) if asked else []
+        by_id = {post.x_post_id: score for post, score in zip(asked, scores, strict=True)}
+        with self._db.transaction() as session:
+            judged = self._store_judgements(session, judge.version, by_id, barred)
         log.info("posts.judged", judged=len(judged), expired=expired)
         return judged
 
