@@ -15,6 +15,9 @@ from app.leases import TRAINING_LEASE
 from dbs.models import Draft, Engagement, Lease, Post, TrainingSample
 from dbs.states import DraftState, PostState
 
+# The share of drafts that is kept for the gate and never trained on.
+HELD_OUT_SHARE = 0.2
+
 
 def is_training(session: Session, bot_id: str) -> bool:
     """Whether a run holds the training lease: another one would only start to find it taken."""
@@ -39,3 +42,9 @@ def fresh_drafts(session: Session, config: VibeBotConfig) -> int:
         Draft.bot_id == config.bot_id, Draft.edited.is_(False), ~taken, (Draft.state == DraftState.REJECTED) | matured
     )
     return session.execute(statement).scalar_one()
+
+
+def is_worth_a_run(session: Session, config: VibeBotConfig) -> bool:
+    """Whether no run is under way and there is, most likely, enough that one may train on."""
+    wanted = config.ppo.min_samples / (1 - HELD_OUT_SHARE)
+    return not is_training(session, config.bot_id) and fresh_drafts(session, config) >= wanted

@@ -17,11 +17,11 @@ from app.learning.gate import Profile
 from app.learning.reward import reward_version
 from app.learning.samples import POLICY, REFERENCE, Sample
 from app.policy import registry
+from app.readiness import HELD_OUT_SHARE
 from app.text import mentions
 from dbs.models import Checkpoint, Community, Draft, DraftSample, Reward, TimelinePost, TrainingRun, TrainingSample
 from dbs.states import CheckpointState
 
-HELD_OUT_SHARE = 0.2
 SPARE = 2.0  # held-out drafts per effective one: a sound candidate left 0.5 to 0.8 of them
 
 

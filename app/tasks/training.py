@@ -6,14 +6,14 @@ import structlog
 
 from app.celery import app
 from app.context import BotContext, process_context
-from app.readiness import fresh_drafts, is_training
+from app.readiness import is_worth_a_run
 from app.schedule import LoopName
 from app.tasks.turn import take_turn
 
 
 def _start_if_worth_it(bot: BotContext) -> int:
     with bot.db.transaction() as session:
-        if is_training(session, bot.config.bot_id) or fresh_drafts(session, bot.config) < bot.config.ppo.min_samples:
+        if not is_worth_a_run(session, bot.config):
             return 0
     app.send_task("app.tasks.ppo")
     return 1
