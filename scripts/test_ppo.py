@@ -97,7 +97,7 @@ def store_dataset(bot: VibeBot) -> int:
             logprobs = model.score([prompt.token_ids] * len(outputs), outputs, temperature)
             for i, (_, *counts) in enumerate(ANSWERS):
                 draft = Draft(
-                    draft_id=uuid.uuid5(uuid.NAMESPACE_URL, f"{at}/{i}"),
+                    draft_id=uuid.uuid5(uuid.NAMESPACE_URL, f"ppo/{at}/{i}"),
                     bot_id=bot.config.bot_id,
                     kind=Kind.REPLY,
                     content=texts[i],

@@ -11,7 +11,7 @@ from app.learning.baseline import cross_fitted
 from app.learning.features import Array
 
 Z90 = 1.645  # half-width of a two-sided 90 % normal interval, in standard errors
-SHRINKAGES = (*np.logspace(0, 4, 9), math.inf)
+SHRINKAGES = 9  # values of λ tried, from 1 to n: no weight then counts for more than half the root of n
 WINSOR = 0.99  # quantile of the outcomes at which they are cut: one viral post must not decide
 LEAST_VALUE = 0.05  # a smaller mean outcome is no scale to measure a difference by
 
@@ -72,7 +72,8 @@ def estimate(candidate: Array, incumbent: Array, behaviour: Array, outcome: Arra
     ours, theirs = np.exp(candidate - behaviour), np.exp(incumbent - behaviour)
     baseline = cross_fitted(features, outcome)
     rest = outcome - baseline
-    shrinkage = min(SHRINKAGES, key=lambda value: _risk(ours, theirs, rest, value))
+    grid = np.geomspace(1, len(outcome), SHRINKAGES).tolist()
+    shrinkage = min(grid, key=lambda value: _risk(ours, theirs, rest, value))
     terms = (shrink(ours, shrinkage) - shrink(theirs, shrinkage)) * rest
     value = float((baseline + shrink(theirs, shrinkage) * rest).mean())
     error = float(terms.std(ddof=1)) / math.sqrt(len(terms))
@@ -90,9 +91,7 @@ def estimate(candidate: Array, incumbent: Array, behaviour: Array, outcome: Arra
 
 
 def shrink(weights: Array, shrinkage: float) -> Array:
-    """λ w / (w² + λ): w where it is small, towards 0 where it is huge. λ = ∞ leaves it alone."""
-    if math.isinf(shrinkage):
-        return weights
+    """λ w / (w² + λ): w where it is small, towards 0 where it is huge, never over √λ / 2."""
     return np.asarray(shrinkage * weights / (weights**2 + shrinkage), dtype=np.float64)
 
 
