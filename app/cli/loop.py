@@ -35,6 +35,7 @@ def up(
 
 @app.command()
 def demo(
+    rounds: Annotated[int, typer.Option(min=0, help="PPO runs to wait for, some three minutes each.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of the sandbox's community.")] = 1,
     plant_duplicate: Annotated[bool, typer.Option(help="Forge a duplicate in the record: the demo must fail.")] = False,
 ) -> None:
@@ -43,7 +44,7 @@ def demo(
     from app.local.stack import AlreadyRunning
 
     try:
-        code = local_demo.run(seed=seed, plant_duplicate=plant_duplicate)
+        code = local_demo.run(rounds=rounds, seed=seed, plant_duplicate=plant_duplicate)
     except AlreadyRunning as error:
         typer.echo(str(error), err=True)
         code = 2
