@@ -34,7 +34,7 @@ BOT_ID = "explorer"
 MODEL_DIR = Path("data/models/smollm2-135m-instruct")
 # What a run has to reach, and how long it may take for it, in wall seconds.
 MIN_FOLLOWED, MIN_JUDGED, MIN_POSTED = 5, 50, 24
-FIRST_ROUND_LIMIT, ROUND_LIMIT = 430.0, 240.0
+FIRST_ROUND_LIMIT, ROUND_LIMIT = 480.0, 240.0
 STILL_AT_THE_END: list[LoopName] = [loop for loop in LoopName if loop not in {LoopName.PUBLISHING, LoopName.ENGAGEMENT}]
 
 
@@ -52,8 +52,8 @@ def demo_config(directory: Path, model: Path) -> dict[str, Any]:
             "adaptive": True,
         },
         "loop": {
-            "tl_retrieval_length": 30,
-            "tl_retrieval_interval": 60,
+            "tl_retrieval_length": 20,
+            "tl_retrieval_interval": 120,
             "engagement_retrieval_interval": 30,
             "mentions_interval": 60,
             "own_post_interval": 120,
