@@ -35,7 +35,7 @@ def up(
 
 @app.command()
 def demo(
-    rounds: Annotated[int, typer.Option(min=0, help="PPO runs to wait for, some three minutes each.")] = 1,
+    rounds: Annotated[int, typer.Option(min=0, help="PPO runs to wait for, some minutes each.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the sandbox's community.")] = 1,
     plant_duplicate: Annotated[bool, typer.Option(help="Forge a duplicate in the record: the demo must fail.")] = False,
 ) -> None:

@@ -73,7 +73,7 @@ def demo_config(directory: Path, model: Path) -> dict[str, Any]:
     }
 
 
-def run(directory: Path = Path("data/demo"), *, rounds: int = 1, seed: int = 1, plant_duplicate: bool = False) -> int:
+def run(directory: Path = Path("data/demo"), *, rounds: int = 0, seed: int = 1, plant_duplicate: bool = False) -> int:
     """Run the demo and write `report.json` into its directory.
 
     Args:
