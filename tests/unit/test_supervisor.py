@@ -19,7 +19,8 @@ STUBBORN = [
     sys.executable,
     "-c",
     "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
-    "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); print('up', flush=True); time.sleep(600)",
+    "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); print('up', flush=True);"
+    "time.sleep(600)",
 ]
 
 
