@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import os
 
-from app.celery import IO_QUEUES, app
+from app import app
+from app.celery import IO_QUEUES
 
 
 def arguments(name: str, concurrency: int) -> list[str]:

