@@ -31,7 +31,7 @@ from dbs.session import Database
 SPEED = 480.0
 # What a run has to reach, and how long it may take for it, in wall seconds.
 MIN_FOLLOWED, MIN_JUDGED, MIN_POSTED = 5, 50, 24
-FIRST_ROUND_LIMIT, ROUND_LIMIT = 480.0, 240.0
+TIME_LIMIT, ROUND_LIMIT = 480.0, 420.0
 STILL_AT_THE_END: list[LoopName] = [loop for loop in LoopName if loop not in {LoopName.PUBLISHING, LoopName.ENGAGEMENT}]
 
 
@@ -95,7 +95,7 @@ class Wanted:
     @property
     def time_limit(self) -> float:
         """Wall seconds in which everything must have been posted, learnt and measured."""
-        return FIRST_ROUND_LIMIT + ROUND_LIMIT * max(0, self.rounds - 1)
+        return TIME_LIMIT + ROUND_LIMIT * self.rounds
 
 
 def _run(
@@ -134,13 +134,18 @@ def _live(console: Console, stack: Stack, db: Database, wanted: Wanted, started:
                 counts = count(session, BOT_ID)
             live.update(_table(counts, time.monotonic() - started, winding_up=winding_up))
             if not winding_up and _enough(counts, wanted.rounds):
-                with db.transaction() as session:
-                    loops.pause(session, BOT_ID, "the demo has seen enough", STILL_AT_THE_END)
+                _pause(db, "the demo has seen enough")
                 winding_up = True
             if winding_up and counts.queued == 0 and counts.measured_twice >= counts.posted:
                 return True
             time.sleep(1.0)
+    _pause(db, "the demo's time is up")
     return False
+
+
+def _pause(db: Database, reason: str) -> None:
+    with db.transaction() as session:
+        loops.pause(session, BOT_ID, reason, STILL_AT_THE_END)
 
 
 def _enough(counts: Counts, rounds: int) -> bool:
