@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from scripted_x import ScriptedX
+from scripted_x import CANARIES, ScriptedX
 
 from app.config import Secrets
 from app.x_interactor import XInteractor
-
-CANARIES = {
-    "x_api_key": "CANARYapikey0000",
-    "x_api_secret": "CANARYapisecret0000",
-    "x_access_token": "1000001-CANARYtoken0000",
-    "x_access_token_secret": "CANARYtokensecret0000",
-}
 
 
 @pytest.fixture

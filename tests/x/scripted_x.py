@@ -13,6 +13,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+# Keys whose values must never be seen anywhere.
+CANARIES = {
+    "x_api_key": "CANARYapikey0000",
+    "x_api_secret": "CANARYapisecret0000",
+    "x_access_token": "1000001-CANARYtoken0000",
+    "x_access_token_secret": "CANARYtokensecret0000",
+}
+
 
 @dataclass(frozen=True)
 class Reply:

@@ -7,10 +7,9 @@ import socket
 from datetime import timedelta
 
 import pytest
-from conftest import CANARIES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripted_x import CutShort, Reply, Reset, Stall, post, problem
+from scripted_x import CANARIES, CutShort, Reply, Reset, Stall, post, problem
 
 from app import clock
 from app.config import Secrets

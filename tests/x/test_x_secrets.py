@@ -8,8 +8,7 @@ import traceback
 
 import pytest
 import structlog
-from conftest import CANARIES
-from scripted_x import Reply, Reset, Stall
+from scripted_x import CANARIES, Reply, Reset, Stall
 
 from app.config import ConfigError, Secrets
 from app.x import errors
