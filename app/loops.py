@@ -103,6 +103,8 @@ def _finish(
         row.finished_at = clock.wall_now()
         row.last_error = error
         row.turns += due_at is None
+        if error is not None:
+            events.record(session, bot_id, "turn.failed", loop.value, error=error)
         if due_at is not None:
             row.next_due_at = due_at
 

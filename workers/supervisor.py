@@ -110,9 +110,11 @@ class Supervisor:
         self._started[service.name] = time.monotonic()
         if service.nice:
             os.setpriority(os.PRIO_PGRP, pid, service.nice)
+            # Linux shares the processor among sessions first, and niceness counts only within one: a session of its
+            # own has a niceness of its own (sched(7), "The autogroup feature").
+            _tell_kernel(pid, "autogroup", service.nice)
         if service.oom_score:
-            with contextlib.suppress(FileNotFoundError):  # not Linux, or gone already
-                Path(f"/proc/{pid}/oom_score_adj").write_text(str(service.oom_score))
+            _tell_kernel(pid, "oom_score_adj", service.oom_score)
         log.info("service.started", service=service.name, pid=pid)
 
     def _open_log(self, name: str) -> IO[bytes] | None:
@@ -124,3 +126,8 @@ class Supervisor:
     def _signal(self, name: str, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._processes[name].pid, number)
+
+
+def _tell_kernel(pid: int, setting: str, value: int) -> None:
+    with contextlib.suppress(FileNotFoundError):  # not Linux, the feature is off, or the process is gone already
+        Path(f"/proc/{pid}/{setting}").write_text(str(value))

@@ -35,7 +35,7 @@ def up(
 
 @app.command()
 def demo(
-    rounds: Annotated[int, typer.Option(min=0, help="PPO runs to wait for, some minutes each.")] = 0,
+    rounds: Annotated[int, typer.Option(min=0, help="PPO runs to wait for; 0 shows the loop without learning.")] = 3,
     seed: Annotated[int, typer.Option(help="Seed of the sandbox's community.")] = 1,
     plant_duplicate: Annotated[bool, typer.Option(help="Forge a duplicate in the record: the demo must fail.")] = False,
 ) -> None:

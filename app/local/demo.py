@@ -27,11 +27,12 @@ from app.local.stack import SandboxOptions, Stack, alone, running_stack
 from app.schedule import LoopName
 from dbs.session import Database
 
-# Two days of world time in six minutes, so that posts mature and are learnt from while one watches.
+# Three days of world time in nine minutes, so that posts mature and are learnt from while one watches.
 SPEED = 480.0
+ROUNDS = 3
 # What a run has to reach, and how long it may take for it, in wall seconds.
 MIN_FOLLOWED, MIN_JUDGED, MIN_POSTED = 5, 50, 24
-TIME_LIMIT, ROUND_LIMIT = 480.0, 420.0
+TIME_LIMIT, ROUND_LIMIT = 300.0, 120.0
 STILL_AT_THE_END: list[LoopName] = [loop for loop in LoopName if loop not in {LoopName.PUBLISHING, LoopName.ENGAGEMENT}]
 
 
@@ -43,21 +44,23 @@ def demo_config(directory: Path, model: Path) -> dict[str, Any]:
             "tl_retrieval_length": 20,
             "tl_retrieval_interval": 120,
             "engagement_retrieval_interval": 30,
-            "mentions_interval": 60,
+            "mentions_interval": 120,
             "own_post_interval": 120,
             "community_interval": 2880,
             "persona_interval": 960,
             "ppo_interval": 60,
             "max_target_age": 900,
             "selection_share": 0.6,
-            "max_replies_per_turn": 28,
+            "max_replies_per_turn": 14,  # leaves training some of two cores
         },
         "safety": {"max_posts_per_hour": 300, "max_posts_per_day": 2400, "author_cooldown": 1},
         "ppo": {"gate": "demo", "reward_age": 240, "min_samples": 72, "max_samples": 144},
     }
 
 
-def run(directory: Path = Path("data/demo"), *, rounds: int = 0, seed: int = 1, plant_duplicate: bool = False) -> int:
+def run(
+    directory: Path = Path("data/demo"), *, rounds: int = ROUNDS, seed: int = 1, plant_duplicate: bool = False
+) -> int:
     """Run the demo and write `report.json` into its directory.
 
     Args:

@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.local.observer import Observer, Write, duplicates
+from app.local.serving import serving
 from dbs.models import (
     Checkpoint,
     Community,
@@ -122,13 +123,16 @@ def audit(session: Session, bot_id: str, observer: Observer) -> Audit:
 def report(db: Database, bot_id: str, observer: Observer, seconds: float) -> dict[str, Any]:
     """The figures of a run. `failures` names what was wrong; an empty list is a good run."""
     with db.transaction() as session:
-        counts, found = count(session, bot_id), audit(session, bot_id, observer)
+        counts, found, served = count(session, bot_id), audit(session, bot_id, observer), serving(session, bot_id)
     kinds = [write.kind for write in found.published]
     failures = list(found.differences)
     if found.duplicates:
         failures.append(f"{found.duplicates} duplicate(s) in the sandbox's record")
     if counts.unconfirmed:
         failures.append(f"{counts.unconfirmed} post(s) with unknown outcome")
+    failures += [
+        f"{name} is {served[name]}, must be 0" for name in ("late_batches", "failed_generation_turns") if served[name]
+    ]
     return {
         "seconds": round(seconds, 1),
         **asdict(counts),
@@ -138,6 +142,7 @@ def report(db: Database, bot_id: str, observer: Observer, seconds: float) -> dic
         "quotes": kinds.count("quote"),
         "duplicates": found.duplicates,
         "api_calls": observer.api_calls(),
+        **served,
         "failures": failures,
     }
 

@@ -7,6 +7,7 @@ that nobody else has been there. Killed in between, nothing is lost but the mode
 from __future__ import annotations
 
 import random
+import time
 import uuid
 from collections.abc import Sequence
 from datetime import timedelta
@@ -15,7 +16,7 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from app import clock, persona
+from app import clock, events, persona
 from app.config import PersonaConfig, VibeBotConfig
 from app.policy import registry, targets
 from app.policy.judge import Judge, Scores, Selection, select, threshold
@@ -136,9 +137,12 @@ class Author:
                 jobs = [maker.make(rows[x_post_id], as_config) for x_post_id in wanted if x_post_id in rows]
                 recent = targets.recent_texts(session, self._config.bot_id)
             hands = pointers.hands(self._config.ppo.reference_share)
+            began = time.monotonic()
             drafts = self._writer.write(jobs, hands, recent)
+            seconds = time.monotonic() - began
             with self._db.transaction() as session:
                 approved += self._store_answers(session, drafts, current_persona.version)
+                self._record_batch(session, drafts, seconds, pointers)
                 left = targets.still(session, self._config.bot_id, wanted, SeenState.SELECTED)
             wanted = [x_post_id for x_post_id in wanted if x_post_id in left]
         log.info("targets.drafted", approved=len(approved), targets=len(waiting))
@@ -244,6 +248,18 @@ class Author:
                 row.state = SeenState.GIVEN_UP
                 row.state_reason = f"{draft.job.attempt} drafts were refused, the last by {draft.refusal.rule}"
         return approved
+
+    def _record_batch(self, session: Session, drafts: Sequence[Written], seconds: float, pointers: Pointers) -> None:
+        """How long a batch took and what was served then: what an operator asks when the bot seems slow."""
+        events.record(
+            session,
+            self._config.bot_id,
+            "batch.written",
+            str(pointers.current.checkpoint_id),
+            drafts=len(drafts),
+            tokens=sum(len(draft.sample.token_ids) for draft in drafts),
+            seconds=round(seconds, 3),
+        )
 
     def _add_draft(self, session: Session, draft: Written, persona_version: int) -> uuid.UUID:
         now, draft_id = clock.now(), uuid.uuid4()
