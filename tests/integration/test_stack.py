@@ -13,15 +13,20 @@ from pathlib import Path
 
 import psutil
 import pytest
+from sqlalchemy import select
 
-from app.local.demo import demo_config
+from app.local.demo import SPEED, demo_config
 from app.local.observer import Observer, duplicates
 from app.local.report import audit, count
 from app.local.sandboxed import BOT_ID, config_writer
+from app.local.serving import serving
 from app.local.stack import SandboxOptions, Stack, running_stack
+from app.policy import registry
+from dbs.models import Draft, Event, Loop, TrainingRun
 from dbs.session import Database
+from dbs.states import RunState
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +34,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory, packaged_model: Path) -> Ite
     directory = tmp_path_factory.mktemp("stack")
     config_file = directory / "explorer.yaml"
 
-    write_config = config_writer(demo_config(directory, packaged_model), config_file)
+    config = demo_config(directory, packaged_model)
+    # The least that the gate of the demo has evidence for, so that a run comes soon and is short.
+    config["ppo"] |= {"min_samples": 40, "max_samples": 48}
+    write_config = config_writer(config, config_file)
     before = Path.cwd()
     os.chdir(directory)  # where another terminal would look for the running stack
     try:
         with running_stack(
-            directory, config_file, sandbox=SandboxOptions(speed=240), before_bot=write_config
+            directory, config_file, sandbox=SandboxOptions(speed=SPEED), before_bot=write_config
         ) as running:
             yield running
     finally:
@@ -65,6 +73,13 @@ def celery(*arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, env=env, timeout=60).stdout
 
 
+def explorer(*arguments: str) -> str:
+    """Run `explorer …` as another terminal would."""
+    env = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
+    command = [str(Path(sys.executable).parent / "explorer"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=env, timeout=60).stdout
+
+
 def test_the_loop_posts_and_measures(stack: Stack, db: Database) -> None:
     def posted_and_measured() -> bool:
         with db.transaction() as session:
@@ -91,10 +106,6 @@ def test_control_commands_answer_by_hand(stack: Stack) -> None:
 
 
 def test_a_turn_can_be_called_by_hand(stack: Stack, db: Database) -> None:
-    from sqlalchemy import select
-
-    from dbs.models import Loop
-
     def turns() -> int:
         with db.transaction() as session:
             return session.scalars(select(Loop.turns).where(Loop.loop == "community")).one()
@@ -125,6 +136,50 @@ def test_a_killed_worker_comes_back_and_nothing_is_twice(stack: Stack, db: Datab
     wait_for(stack, "further post", 180, posted_more)
     observer = Observer(stack.env["X_BASE_URL"])
     assert duplicates(observer.writes()) == 0
+
+
+def test_it_learns_is_reloaded_and_rolled_back_while_it_runs(stack: Stack, db: Database) -> None:
+    def is_training() -> bool:
+        with db.transaction() as session:
+            return bool(session.query(TrainingRun).filter_by(state=RunState.RUNNING).count())
+
+    wait_for(stack, "training run", 400, is_training)
+    # Both nodes are at work now: one writes, the other trains.
+    answers = json.loads(celery("inspect", "checkpoint", "--json", "--timeout", "10"))
+    assert {node.split("@")[0] for node in answers} == {"io-1", "io-2", "generation", "training"}
+    assert "swaps before the next batch" in celery("control", "reload_checkpoint", "--timeout", "10")
+
+    with db.transaction() as session:
+        base = registry.current(session, BOT_ID).checkpoint_id
+
+    def promoted() -> bool:
+        with db.transaction() as session:
+            return registry.current(session, BOT_ID).checkpoint_id != base
+
+    wait_for(stack, "promotion", 600, promoted)
+
+    def written_by_the_new_one() -> bool:
+        with db.transaction() as session:
+            new = registry.current(session, BOT_ID).checkpoint_id
+            return bool(session.query(Draft).filter_by(checkpoint_id=new).count())
+
+    wait_for(stack, "draft of the new checkpoint", 120, written_by_the_new_one)
+    with db.transaction() as session:
+        parent = registry.current(session, BOT_ID).parent_id
+    explorer("checkpoints", "rollback")
+    with db.transaction() as session:
+        assert registry.current(session, BOT_ID).checkpoint_id == parent
+        begun = session.query(Event).filter_by(kind="checkpoint.rolled_back").one().at
+
+    def written_by_the_parent() -> bool:
+        with db.transaction() as session:
+            batches = session.query(Event).filter(Event.kind == "batch.written", Event.at > begun)
+            return str(parent) in {batch.subject for batch in batches}
+
+    wait_for(stack, "batch of the parent", 120, written_by_the_parent)
+    with db.transaction() as session:
+        served = serving(session, BOT_ID)
+    assert (served["late_batches"], served["failed_generation_turns"]) == (0, 0)
 
 
 def test_the_record_and_our_rows_agree(stack: Stack, db: Database) -> None:
