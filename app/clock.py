@@ -12,12 +12,17 @@ the setting `EXPLORER_CLOCK`:
   run SPEED times as fast ever since;
 - `ANCHOR/WORLD@SPEED`: at the wall moment ANCHOR the world stood at WORLD. That is how a fast world goes on where it
   stood after a stop.
+
+Beside that, one process may live in virtual time (`virtual`): a moment that stands still until it is told to jump. A
+backtest does, with the sandbox in the same process, because no other process could agree.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -76,8 +81,56 @@ def parse(setting: str) -> WorldClock:
     return WorldClock(anchor.astimezone(UTC), origin.astimezone(UTC), speed)
 
 
+class VirtualTime:
+    """A moment of world time that only moves when it is told to, and never back.
+
+    Every thread of the process sees the same one.
+    """
+
+    def __init__(self, start: datetime) -> None:
+        if start.tzinfo is None:
+            raise ValueError(f"virtual time cannot start at {start}: it has no time zone; use an aware time")
+        self._now = start.astimezone(UTC)
+
+    def now(self) -> datetime:
+        return self._now
+
+    def jump(self, to: datetime) -> None:
+        """Make it that moment now; one that has passed changes nothing.
+
+        Raises:
+            ValueError: the moment has no time zone.
+        """
+        if to.tzinfo is None:
+            raise ValueError(f"virtual time cannot jump to {to}: it has no time zone; use an aware time")
+        self._now = max(self._now, to.astimezone(UTC))
+
+
+_virtual: VirtualTime | None = None
+
+
+@contextmanager
+def virtual(start: datetime) -> Iterator[VirtualTime]:
+    """Let this process live in virtual time for the length of a block, whatever `EXPLORER_CLOCK` says.
+
+    Raises:
+        RuntimeError: it does already: two drivers would pull at one clock.
+        ValueError: the start has no time zone.
+    """
+    global _virtual  # noqa: PLW0603 - a clock is one per process by its nature; threads must share it
+    if _virtual is not None:
+        raise RuntimeError("this process lives in virtual time already; leave that block first")
+    _virtual = VirtualTime(start)
+    try:
+        yield _virtual
+    finally:
+        _virtual = None
+
+
 def world() -> WorldClock:
-    """The clock that this process was told to live by."""
+    """The clock that this process lives by now. Virtual time is one that stands still: its speed is 0."""
+    if _virtual is not None:
+        return WorldClock(anchor=UNIX_EPOCH, origin=_virtual.now(), speed=0.0)
     return parse(os.environ.get(VARIABLE, ""))
 
 
@@ -92,15 +145,25 @@ def now() -> datetime:
 
 
 def speed() -> float:
-    """World seconds per wall second."""
+    """World seconds per wall second; 0 in virtual time."""
     return world().speed
 
 
 def wall_seconds(world_span: timedelta) -> float:
-    """How many wall seconds a span of world time takes."""
+    """How many wall seconds a span of world time takes.
+
+    Raises:
+        RuntimeError: the process lives in virtual time, which does not pass by itself.
+    """
+    if speed() == 0:
+        raise RuntimeError(f"{world_span} of virtual time does not pass by itself: jump there")
     return world_span.total_seconds() / speed()
 
 
 def sleep_world(world_span: timedelta) -> None:
-    """Let a span of world time pass. For scripts and tests; a worker never sleeps."""
+    """Let a span of world time pass. For scripts and tests; a worker never sleeps.
+
+    Raises:
+        RuntimeError: as `wall_seconds`.
+    """
     time.sleep(max(0.0, wall_seconds(world_span)))

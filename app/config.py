@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -28,6 +29,9 @@ Minutes = Annotated[float, Field(gt=0, le=60 * 24 * 365)]
 Handle = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^@?[A-Za-z0-9_]{1,15}$")]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50)]
 Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class ConfigError(ValueError):
@@ -140,9 +144,15 @@ class PPOConfig(Section):
         le=0.5,
         description="Share of drafts written by the frozen reference, for comparison.",
     )
-    gate: Literal["production", "demo"] = Field(
+    gate: Literal["production", "demo", "open"] = Field(
         default="production",
-        description="How strict the gate is; 'demo' decides on far less evidence, without a canary, and says so.",
+        description="How strict the gate is; 'demo' decides on far less evidence, without a canary, and says so. "
+        "'open' lets through whatever has finite weights: for proofs against a sandbox only.",
+    )
+    control: Literal["none", "shuffled"] = Field(
+        default="none",
+        description="'shuffled' gives each draft of a run the reward of another one, so that there is nothing to "
+        "learn: the control arm of a proof against a sandbox, and of nothing else.",
     )
     canary_longest: Minutes = Field(
         default=7 * 24 * 60, description="Minutes after which a canary that nothing speaks against is let through."
@@ -320,6 +330,21 @@ def load_secrets() -> Secrets:
         raise ConfigError(f"environment: {names} cannot be used; .env.example says what each should be") from None
     except ValueError as error:
         raise ConfigError(f"environment: {error}") from None
+
+
+def refuse_proof_settings(config: VibeBotConfig, secrets: Secrets) -> None:
+    """Make sure that what only a proof may do is done to a sandbox, which answers on loopback.
+
+    Raises:
+        ConfigError: `ppo.control` or `ppo.gate` is made for proofs, and `X_BASE_URL` is another machine's.
+    """
+    asked = {"ppo.control": config.ppo.control != "none", "ppo.gate": config.ppo.gate == "open"}
+    if any(asked.values()) and urlsplit(secrets.x_base_url).hostname not in LOOPBACK:
+        names = " and ".join(name for name, wanted in asked.items() if wanted)
+        raise ConfigError(
+            f"{names}: got what is for proofs against a sandbox on this machine, but X_BASE_URL is "
+            f"{secrets.x_base_url}; remove the setting, or point X_BASE_URL at a sandbox"
+        )
 
 
 def explain(error: ValidationError, source: str) -> str:

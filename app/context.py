@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import structlog
 
 from app import clock, loops, persona
-from app.config import Secrets, VibeBotConfig, load_config, load_secrets
+from app.config import Secrets, VibeBotConfig, load_config, load_secrets, refuse_proof_settings
 from app.x.capabilities import Capabilities
 from app.x_interactor import XInteractor
 from dbs.models import Bot
 from dbs.session import Database
 
+if TYPE_CHECKING:
+    from app.policy.author import Author
+
 
 class BotContext:
-    """One bot in one process. Nothing is opened before it is used."""
+    """One bot in one process. Nothing is opened before it is used.
+
+    Raises:
+        ConfigError: the config asks for what only a proof against a sandbox may do, and X is no sandbox.
+    """
 
     def __init__(
         self,
@@ -26,6 +34,7 @@ class BotContext:
     ) -> None:
         self.config = config
         self.secrets = secrets or load_secrets()
+        refuse_proof_settings(config, self.secrets)
         if db is not None:
             self.db = db
         if x_interactor is not None:
@@ -45,6 +54,19 @@ class BotContext:
             db=self.db,
             budget=self.config.budget,
         )
+
+    @cached_property
+    def author(self) -> Author:
+        """The resident model, loaded on first use: seconds, and about a gigabyte for SmolLM2-360M in bf16."""
+        # Here, because a process that never writes must never import torch.
+        from app.policy.author import Author
+
+        return Author(self.config, self.db)
+
+    @property
+    def has_author(self) -> bool:
+        """Whether the model is in memory."""
+        return "author" in self.__dict__
 
     def enrol(self) -> None:
         """Give the bot its rows: itself, its loops, its persona, what its tier grants. Safe to run again."""

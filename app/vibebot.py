@@ -7,7 +7,6 @@ never imports torch.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -76,12 +75,10 @@ class VibeBot:
             # What is left is done by the community loop; the bot can work with the accounts it has.
             return
 
-    @cached_property
+    @property
     def llm(self) -> Author:
-        """The model as an author, loaded on first use: seconds, and about a gigabyte for SmolLM2-360M in bf16."""
-        from app.policy.author import Author
-
-        return Author(self.config, self.db)
+        """The model as an author, loaded on first use."""
+        return self._context.author
 
     @property
     def persona(self) -> str:

@@ -14,11 +14,11 @@ from app.config import VibeBotConfig
 from app.learning.dataset import Dataset, Logged
 from app.learning.experience import MAX_GAP
 from app.learning.features import Array
-from app.learning.gate import Profile, Verdict, judge, refuse
+from app.learning.gate import Profile, Verdict, judge, refuse, wave_through
 from app.learning.offpolicy import Estimate, estimate
 from app.learning.textmeasures import Sampled, measure
 from app.policy.adapters import AdapterError
-from app.policy.checkpoints import CheckpointError, verify
+from app.policy.checkpoints import CheckpointError, read_adapter, verify
 from app.policy.model import LanguageModel
 from app.policy.registry import Stack
 from app.policy.wording import INSTRUCTIONS
@@ -67,6 +67,18 @@ def examine(
     after = _write(model, sides.candidate, sides, prompts, config=config, recent=recent)
     shown = [_shown(*three) for three in zip(prompts[:SHOWN], before, after, strict=False)]
     return judge(profile, evidence, measure(after), measure(before), shown)
+
+
+def look_at_weights(candidate: Stack, profile: Profile, *, base_hash: str, config: VibeBotConfig) -> Verdict:
+    """Have an open gate judge a candidate by its files alone: whole, of this base, and finite."""
+    broken = []
+    try:
+        for _, path in candidate:
+            verify(path, base_hash, config.bot_id)
+            broken += [name for name, tensor in read_adapter(path).items() if not bool(tensor.isfinite().all())]
+    except CheckpointError as error:
+        return refuse(profile, str(error))
+    return wave_through(profile, broken)
 
 
 def _compare(model: LanguageModel, sides: Sides, data: Dataset) -> Estimate | None:

@@ -62,6 +62,7 @@ class Profile:
         held_out: most held-out posts that are looked at, the newest first.
         prompts: texts written by each side.
         canary: whether a candidate that passes is first served to half of the posts.
+        open: whether finite weights are all that is asked of a candidate, and nothing else is looked at.
     """
 
     name: str
@@ -71,12 +72,15 @@ class Profile:
     prompts: int
     canary: bool
     limits: tuple[Limit, ...] = LIMITS
+    open: bool = False
 
 
 PROFILES = {
     "production": Profile("production", margin=0.10, min_ess=60, held_out=600, prompts=96, canary=True),
     # Decides on an hour's posts, to show the whole loop: it keeps broken models out and cannot tell small losses.
     "demo": Profile("demo", margin=0.5, min_ess=8, held_out=64, prompts=24, canary=False),
+    # For proofs of the update alone: a gate that chooses among candidates would have its part in every lift.
+    "open": Profile("open", margin=math.inf, min_ess=0, held_out=0, prompts=0, canary=False, limits=(), open=True),
 }
 
 
@@ -111,6 +115,17 @@ def judge(
     if profile.name == "demo":
         numbers["meaning"] = "demo profile: far less evidence than production asks for, and no canary"
     return Verdict(profile.name, not reasons, _storable(numbers), reasons, [dict(sample) for sample in samples])
+
+
+def wave_through(profile: Profile, broken: Sequence[str]) -> Verdict:
+    """The verdict of an open gate.
+
+    Args:
+        broken: names of the candidate's tensors that are not finite.
+    """
+    reasons = [f"{', '.join(broken)} of its weights is not finite"] if broken else []
+    meaning = "open profile: finite weights were all that was asked; nothing was estimated and nothing written"
+    return Verdict(profile.name, not reasons, {"meaning": meaning}, reasons, [])
 
 
 def refuse(profile: Profile, reason: str) -> Verdict:

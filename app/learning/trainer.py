@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from app import clock, events, leases
 from app.config import VibeBotConfig
 from app.learning import canary, runs
+from app.learning.control import shuffled
 from app.learning.dataset import Dataset, gather
 from app.learning.gate import PROFILES, Profile, Verdict
 from app.learning.rewarding import compute_rewards
@@ -111,6 +112,8 @@ class _Turn:
         if reason is not None:
             return RunOutcome("skipped", reason, promoted=promoted, rewarded=rewarded)
         run_id = runs.begin(self.db, self.lease, RunKind.PPO, parent.checkpoint_id)
+        if self.config.ppo.control == "shuffled":
+            data = replace(data, training=shuffled(data.training, seed=run_id.int))
         try:
             return self._run(run_id, parent, data, rewarded)
         except BaseException as error:
@@ -211,16 +214,19 @@ class _Turn:
         )
 
     def _examine(self, parent: Checkpoint, manifest: Manifest, data: Dataset) -> Verdict:
-        from app.learning.examination import Sides, examine  # torch, which a run has loaded by now
+        from app.learning.examination import Sides, examine, look_at_weights  # torch, which a run has loaded by now
         from app.policy.model import LanguageModel
 
         self.heart.check()
+        place = checkpoints.directory
+        candidate = [(ref.name, place(self.root, manifest.bot_id, ref.checkpoint_id)) for ref in manifest.stack]
+        if self.profile.open:
+            return look_at_weights(candidate, self.profile, base_hash=manifest.base_hash, config=self.config)
         with self.db.transaction() as session:
             reference = registry.reference(session, self.config.bot_id)
             recent = _recent_texts(session, self.config.bot_id)
-        place = checkpoints.directory
         sides = Sides(
-            candidate=[(ref.name, place(self.root, manifest.bot_id, ref.checkpoint_id)) for ref in manifest.stack],
+            candidate=candidate,
             incumbent=registry.stack(self.root, parent),
             reference=registry.stack(self.root, reference) if reference else [],
         )

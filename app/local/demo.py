@@ -20,6 +20,7 @@ from rich.live import Live
 from rich.table import Table
 
 from app import logs, loops
+from app.local.curve import show_curve
 from app.local.observer import Observer
 from app.local.report import Counts, conversations, count, report
 from app.local.sandboxed import BOT_ID, config_writer, fetch_model, sandbox_config
@@ -219,20 +220,7 @@ def _show(console: Console, outcome: dict[str, Any], talk: list[dict[str, Any]],
             table.add_row(name, str(value))
     console.print(table)
     if "curve" in outcome:
-        _show_curve(console, outcome["curve"])
+        show_curve(console, outcome["curve"])
     for failure in outcome["failures"]:
         console.print(f"[red]✗ {failure}[/]", highlight=False)
     console.print(f"The report is in {directory / 'report.json'}")
-
-
-def _show_curve(console: Console, curve: list[dict[str, Any]]) -> None:
-    """True engagement by checkpoint as bars, with its interval, KL and length."""
-    longest = max(point["high"] for point in curve) or 1.0
-    table = Table("checkpoint", "true engagement (95 %)", "", "KL", "words", "refused", title="What it learnt")
-    for point in curve:
-        bar = "█" * round(30 * point["engagement"] / longest)
-        span = f"{point['engagement']:.2f} ({point['low']:.2f} to {point['high']:.2f})"
-        kl = "" if point["kl"] is None else f"{point['kl']:.2f}"
-        name = f"{point['kind']} {point['checkpoint_id'][:8]}"
-        table.add_row(name, span, bar, kl, f"{point['words']:.0f}", f"{point['refused']:.0%}")
-    console.print(table)

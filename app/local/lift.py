@@ -21,6 +21,7 @@ from sqlalchemy import select
 
 from app import logs, persona
 from app.config import PersonaConfig, VibeBotConfig, load_config, load_secrets
+from app.local.curve import plot
 from app.local.observer import Observer
 from app.policy import registry
 from app.policy.model import LanguageModel
@@ -35,6 +36,7 @@ EXAMPLES_PER_TOPIC = 8
 DRAFTS_PER_PROMPT = 4
 SEED = 20_260_105
 BOOTSTRAPS = 4000
+HOSTILE = 0.5  # of the sandbox's trait, which a single insult brings to 0.63
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,13 @@ class Asked:
 
 @dataclass(frozen=True)
 class Point:
-    """What a checkpoint's drafts would truly earn. The interval is 95 %, over prompts."""
+    """What a checkpoint's drafts would truly earn. The interval is 95 %, over prompts.
+
+    Attributes:
+        refused: share of its drafts that the rules refuse.
+        hostile: share of the others that the sandbox itself finds hostile.
+        kl: nats per post to the reference, as its training measured it; None for a checkpoint that was not trained.
+    """
 
     checkpoint_id: str
     kind: str
@@ -57,8 +65,19 @@ class Point:
     low: float
     high: float
     refused: float
+    hostile: float
     words: float
     kl: float | None
+
+
+@dataclass(frozen=True)
+class Earned:
+    """What one checkpoint's drafts would truly earn: the mean by prompt, and what else is to be known of them."""
+
+    by_prompt: np.ndarray
+    refused: float
+    hostile: float
+    words: float
 
 
 def held_out_prompts(builder: PromptBuilder, who: PersonaConfig, observer: Observer) -> list[Asked]:
@@ -73,11 +92,17 @@ def held_out_prompts(builder: PromptBuilder, who: PersonaConfig, observer: Obser
 
 
 class Measurement:
-    """Writes with each checkpoint in turn and has every draft judged."""
+    """Writes with each checkpoint in turn and has every draft judged.
 
-    def __init__(self, config: VibeBotConfig, db: Database, observer: Observer) -> None:
+    Args:
+        model: a loaded model; by default the one that the config names is loaded now.
+    """
+
+    def __init__(
+        self, config: VibeBotConfig, db: Database, observer: Observer, model: LanguageModel | None = None
+    ) -> None:
         self._config, self._observer = config, observer
-        self._model = LanguageModel(config.model)
+        self._model = model or LanguageModel(config.model)
         with db.transaction() as session:
             who = persona.as_config(persona.current(session, config.bot_id), adaptive=False)
             rows = session.scalars(
@@ -97,19 +122,27 @@ class Measurement:
         points = []
         for row, stack in self._checkpoints:
             self._model.use([path for _, path in stack])
-            by_prompt, refused, words = self._earned()
-            earned[row.checkpoint_id] = by_prompt
-            low, high = interval(by_prompt)
-            kl = row.manifest.get("metrics", {}).get("objective/kl")
+            found = self._earned()
+            earned[row.checkpoint_id] = found.by_prompt
+            low, high = interval(found.by_prompt)
             points.append(
-                Point(str(row.checkpoint_id), row.kind, float(by_prompt.mean()), low, high, refused, words, kl)
+                Point(
+                    checkpoint_id=str(row.checkpoint_id),
+                    kind=row.kind,
+                    engagement=float(found.by_prompt.mean()),
+                    low=low,
+                    high=high,
+                    refused=found.refused,
+                    hostile=found.hostile,
+                    words=found.words,
+                    kl=row.manifest.get("metrics", {}).get("objective/kl"),
+                )
             )
         start, end = earned[self._checkpoints[0][0].checkpoint_id], earned[self._current_id]
         lift, ci95 = relative_lift(start, end)
         return {"lift": lift, "lift_ci95": ci95, "curve": [asdict(point) for point in points]}
 
-    def _earned(self) -> tuple[np.ndarray, float, float]:
-        """True engagement by prompt (the mean of its drafts), the share refused, the mean number of words."""
+    def _earned(self) -> Earned:
         asked = [item for item in self._asked for _ in range(DRAFTS_PER_PROMPT)]
         samples = self._model.sample(
             [item.prompt.token_ids for item in asked],
@@ -126,11 +159,15 @@ class Measurement:
             for item, text in zip(asked, said, strict=True)
             if text is not None
         ]
-        truths = iter(self._observer.post("truth", bodies))
-        values = [next(truths)["engagement"] if text is not None else 0.0 for text in said]
-        words = [len(text.split()) for text in said if text is not None]
-        by_prompt = np.asarray(values).reshape(len(self._asked), DRAFTS_PER_PROMPT).mean(axis=1)
-        return by_prompt, sum(text is None for text in said) / len(said), float(np.mean(words)) if words else 0.0
+        truths = self._observer.post("truth", bodies)
+        worth = iter(truth["engagement"] for truth in truths)
+        values = np.asarray([next(worth) if text is not None else 0.0 for text in said])
+        return Earned(
+            by_prompt=values.reshape(len(self._asked), DRAFTS_PER_PROMPT).mean(axis=1),
+            refused=sum(text is None for text in said) / len(said),
+            hostile=_mean([truth["traits"]["hostility"] >= HOSTILE for truth in truths]),
+            words=_mean([len(text.split()) for text in said if text is not None]),
+        )
 
     def _may_be_said(self, item: Asked, text: str, *, finished: bool) -> bool:
         sources = [item.parent_text] if item.parent_text else []
@@ -147,6 +184,11 @@ class Measurement:
             )
             is None
         )
+
+
+def _mean(values: Sequence[float]) -> float:
+    """The mean; 0 where every draft was refused and there is nothing to speak of."""
+    return float(np.mean(values)) if values else 0.0
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
@@ -168,30 +210,6 @@ def relative_lift(start: np.ndarray, end: np.ndarray) -> tuple[float, list[float
     lifts = end[rows].mean(axis=1) / start[rows].mean(axis=1) - 1
     low, high = np.quantile(lifts, (0.025, 0.975))
     return float(end.mean() / start.mean() - 1), [float(low), float(high)]
-
-
-def plot(curve: Sequence[dict[str, Any]], file: Path) -> None:
-    """True engagement by checkpoint with its band, beside KL to the reference and length, as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 3, figsize=(12, 3.6), constrained_layout=True)
-    steps = range(len(curve))
-    axes[0].fill_between(steps, [p["low"] for p in curve], [p["high"] for p in curve], alpha=0.2)
-    axes[0].plot(steps, [p["engagement"] for p in curve], marker="o")
-    axes[0].set(title="true expected engagement", ylabel="weighted events in 24 h", ylim=(0, None))
-    axes[1].plot(steps, [p["kl"] or 0.0 for p in curve], marker="o", color="tab:orange")
-    axes[1].set(title="KL to the reference", ylabel="nats per post", ylim=(0, None))
-    axes[2].plot(steps, [p["words"] for p in curve], marker="o", color="tab:green")
-    axes[2].set(title="length", ylabel="words", ylim=(0, None))
-    for axis in axes:
-        axis.set(xlabel="checkpoint", xticks=list(steps))
-        axis.grid(alpha=0.3)
-    figure.suptitle("Held-out topics; the band is 95 % over prompts")
-    figure.savefig(file, dpi=130)
-    pyplot.close(figure)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ Both keep their files under a directory that the caller names, so a second start
 from __future__ import annotations
 
 import secrets
+import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -30,13 +31,20 @@ class EmbeddedPostgres:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def start(self, database: str = "explorer") -> str:
-        """Start, make the database if it is not there, and return its SQLAlchemy URL."""
+    def start(self, database: str = "explorer", *, durable: bool = True) -> str:
+        """Start, make the database if it is not there, and return its SQLAlchemy URL.
+
+        Args:
+            durable: False where nobody will need the last moments after a crash of the machine: commits then do not
+                wait for the disk.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
         self._server = PostgresServer(self.directory.resolve(), cleanup_mode=None)
         self._server.start()
         if database not in self._server.psql("SELECT datname FROM pg_database").split():
             self._server.psql(f'CREATE DATABASE "{database}"')
+        if not durable:
+            self._server.psql(f'ALTER DATABASE "{database}" SET synchronous_commit TO off')
         return self.url(database)
 
     def url(self, database: str) -> str:
@@ -45,6 +53,13 @@ class EmbeddedPostgres:
     def stop(self) -> None:
         # By ourselves: the library's own clean-up counts handles, and a killed process never gives its handle back.
         self._server.stop()
+
+    def erase(self) -> None:
+        """Delete its files; a server that a killed process left behind there is ended first."""
+        if (self.directory / "postmaster.pid").exists():
+            self.start()
+            self.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 class EmbeddedRedis:

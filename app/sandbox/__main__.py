@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import socket
 import sys
 from pathlib import Path
 from typing import cast
 
-import uvicorn
-
 from app.sandbox.communityfile import CommunityFileError
 from app.sandbox.server import create_app
+from app.sandbox.serving import listen, server_of
 from app.sandbox.settings import TIERS, Settings, Tier
 from app.sandbox.store import StateMismatchError
 
@@ -29,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         tier=cast(Tier, args.tier),
     )
     try:
-        listener = _listen(args.host, args.port)
+        listener = listen(args.host, args.port)
         app = create_app(settings)
     except (CommunityFileError, StateMismatchError, OSError) as error:
         sys.stderr.write(f"the sandbox cannot start: {error}\n")
@@ -37,8 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     port = listener.getsockname()[1]
     if args.ready_file:
         _announce(args.ready_file, args.host, port)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, proxy_headers=False, server_header=False)
-    uvicorn.Server(config).run(sockets=[listener])
+    server_of(app).run(sockets=[listener])
     return 0
 
 
@@ -56,15 +53,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tier", choices=TIERS, default="enterprise", help="access tier that X grants the bot")
     parser.add_argument("--ready-file", type=Path, help="where to write port and base_url once it listens")
     return parser
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    # asyncio turns Nagle's algorithm off only on sockets that name TCP; with it every answer takes 40 ms.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    listener.listen(128)
-    return listener
 
 
 def _announce(path: Path, host: str, port: int) -> None:

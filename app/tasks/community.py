@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from app.celery import app
-from app.community import load_community
 from app.schedule import LoopName
 from app.tasks.turn import take_turn
 
 
 @app.task(name="app.tasks.community")
 def community(scheduled: bool = False) -> None:
-    take_turn(LoopName.COMMUNITY, lambda bot: load_community(bot.db, bot.x, bot.config), scheduled=scheduled)
+    take_turn(LoopName.COMMUNITY, scheduled=scheduled)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from app.celery import app
-from app.measuring import measure_due
 from app.schedule import LoopName
 from app.tasks.turn import take_turn
 
 
 @app.task(name="app.tasks.engagement")
 def engagement(scheduled: bool = False) -> None:
-    take_turn(LoopName.ENGAGEMENT, lambda bot: measure_due(bot.db, bot.x, bot.config), scheduled=scheduled)
+    take_turn(LoopName.ENGAGEMENT, scheduled=scheduled)

@@ -6,15 +6,14 @@ import uuid
 
 from app.celery import app
 from app.context import process_context
-from app.posting import due_posts, queue_drafts, send_post
-from app.reconciliation import reconcile
+from app.posting import due_posts, send_post
 from app.schedule import LoopName
 from app.tasks.turn import take_turn
 
 
 @app.task(name="app.tasks.publishing")
 def publishing(scheduled: bool = False) -> None:
-    take_turn(LoopName.PUBLISHING, lambda bot: queue_drafts(bot.db, bot.config), scheduled=scheduled)
+    take_turn(LoopName.PUBLISHING, scheduled=scheduled)
     bot = process_context()
     for post_id in due_posts(bot.db, bot.config):
         app.send_task("app.tasks.send", args=[str(post_id)], expires=600)
@@ -28,4 +27,4 @@ def send(post_id: str) -> None:
 
 @app.task(name="app.tasks.reconciliation")
 def reconciliation(scheduled: bool = False) -> None:
-    take_turn(LoopName.RECONCILIATION, lambda bot: reconcile(bot.db, bot.x, bot.config), scheduled=scheduled)
+    take_turn(LoopName.RECONCILIATION, scheduled=scheduled)

@@ -21,7 +21,7 @@ def _start_if_worth_it(bot: BotContext) -> int:
 
 @app.task(name="app.tasks.ppo_due")
 def ppo_due(scheduled: bool = False) -> None:
-    take_turn(LoopName.PPO, _start_if_worth_it, scheduled=scheduled)
+    take_turn(LoopName.PPO, scheduled=scheduled, stage=_start_if_worth_it)
 
 
 @app.task(name="app.tasks.ppo")

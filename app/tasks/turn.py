@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import structlog
 
-from app.context import BotContext, process_context
+from app.celery import TICKS, app
+from app.context import process_context
 from app.loops import run_turn
 from app.schedule import LoopName
+from app.stages import STAGES, WAKES, Stage
 
 
-def take_turn(loop: LoopName, stage: Callable[[BotContext], int], *, scheduled: bool) -> int | None:
-    """Run a stage if its turn is due, or at once if a person sent the task (`scheduled` is False).
+def take_turn(loop: LoopName, *, scheduled: bool, stage: Stage | None = None) -> int | None:
+    """Run a loop's stage if its turn is due, or at once if a person sent the task (`scheduled` is False).
+
+    Where the stage did something, the loop that it wakes is sent a message.
+
+    Args:
+        stage: what to run; by default what `app/stages.py` says.
 
     Returns:
         How many things the stage did, or None if it was not its turn.
     """
-    context = process_context()
+    context, work = process_context(), stage or STAGES[loop]
     with structlog.contextvars.bound_contextvars(bot_id=context.config.bot_id, loop=loop.value):
-        return run_turn(context.db, context.config, loop, lambda: stage(context), by_hand=not scheduled)
+        done = run_turn(context.db, context.config, loop, lambda: work(context), by_hand=not scheduled)
+    if done and loop in WAKES:
+        app.send_task(TICKS[WAKES[loop]])
+    return done

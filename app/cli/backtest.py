@@ -1,0 +1,58 @@
+"""Commands that prove: a backtest, and a proof made of several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def backtest(
+    *,
+    community: Annotated[str, typer.Option(help="Name of a shipped community, or its file.")] = "default",
+    posts: Annotated[int | None, typer.Option(min=1, help="Posts after which nothing new is written.")] = None,
+    updates: Annotated[int | None, typer.Option(min=1, help="Applied updates after which it ends.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the community and of the author's choices.")] = 1,
+    shuffle: Annotated[bool, typer.Option("--shuffle", help="The control arm: rewards are shuffled.")] = False,
+    gate: Annotated[str, typer.Option(help="production, demo or open; open passes whatever is finite.")] = "open",
+    model: Annotated[Path | None, typer.Option(help="Directory of the base model; SmolLM2-135M if left out.")] = None,
+    out: Annotated[Path, typer.Option(help="Where report.json and lift.png go.")] = Path("data/backtest"),
+) -> None:
+    """Run the whole loop in virtual time against a sandbox, and measure what it learnt."""
+    from rich.console import Console
+
+    from app.learning.gate import PROFILES
+    from app.local import backtest as local_backtest
+    from app.local.sandboxed import fetch_model
+    from app.local.stack import AlreadyRunning
+    from app.sandbox.communityfile import CommunityFileError
+
+    if posts is None and updates is None:
+        raise typer.BadParameter("give an end: --posts, --updates, or both", param_hint="--posts")
+    if gate not in PROFILES:
+        raise typer.BadParameter(f"got {gate!r}; profiles are {', '.join(PROFILES)}", param_hint="--gate")
+    console = Console()
+    plan = local_backtest.Plan(
+        model=(model or fetch_model(console)).resolve(),
+        seed=seed,
+        community=community,
+        updates=updates,
+        posts=posts,
+        control="shuffled" if shuffle else "none",
+        gate=gate,  # type: ignore[arg-type] # it is one of the profiles' names
+    )
+    try:
+        found = local_backtest.run(plan, out)
+    except CommunityFileError as error:
+        raise typer.BadParameter(str(error), param_hint="--community") from None
+    except (AlreadyRunning, local_backtest.BacktestError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2 if isinstance(error, AlreadyRunning) else 1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    local_backtest.show(console, found, out)
+    raise typer.Exit(1 if found["failures"] else 0)

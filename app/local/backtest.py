@@ -1,0 +1,246 @@
+"""`explorer backtest`: the whole loop in virtual time, weeks of a community in minutes, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import func, select
+
+from app import clock, logs
+from app.config import VibeBotConfig, parse_config
+from app.learning.trainer import RunOutcome
+from app.local.curve import plot, show_curve
+from app.local.lift import Measurement
+from app.local.observer import Observer
+from app.local.report import report
+from app.local.sandboxed import BOT_ID, sandbox_config
+from app.local.servers import EmbeddedPostgres
+from app.local.stack import alone
+from app.local.virtual import START, VirtualLoop, virtual_loop
+from app.schedule import LoopName
+from dbs.models import LedgerEntry, Post
+from dbs.states import PostState
+
+REPORT = "report.json"
+DRAFTS_PER_UPDATE = 120
+# A community that answers so little that nothing is ever learnt must not be lived in for ever.
+LONGEST = timedelta(days=90)
+WRITING = [LoopName.TIMELINE, LoopName.MENTIONS, LoopName.GENERATION, LoopName.OWN_POSTS]
+# They change prompts and persona on the way; a backtest asks what the updates of the policy did.
+LEFT_OUT = [LoopName.SUMMARIES, LoopName.PERSONA]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a backtest is asked for.
+
+    Attributes:
+        model: directory of the base model.
+        updates: applied updates after which it ends, whatever was posted; None for no such end.
+        posts: posts after which nothing new is written; what was posted is still measured and learnt from.
+        control: whether rewards are shuffled (`PPOConfig.control`).
+        gate: profile of the gate (`PPOConfig.gate`).
+    """
+
+    model: Path
+    seed: int = 1
+    community: str = "default"
+    updates: int | None = None
+    posts: int | None = None
+    control: Literal["none", "shuffled"] = "none"
+    gate: Literal["production", "demo", "open"] = "open"
+
+    def __post_init__(self) -> None:
+        if self.updates is None and self.posts is None:
+            raise ValueError("a backtest needs an end: a number of updates, of posts, or of both")
+
+    def facts(self) -> dict[str, Any]:
+        """As it stands in a report, by which a finished run is known again."""
+        return {**asdict(self), "model": self.model.name}
+
+
+class BacktestError(RuntimeError):
+    """A backtest that did not come to what it was asked for."""
+
+
+def backtest_config(directory: Path, plan: Plan, handles: list[str]) -> VibeBotConfig:
+    """The bot of a backtest: about 60 posts a day, which is what the community bears before it tires.
+
+    Rewards at four hours: by then five sixths of what a post will earn is there, and an update learns from what the
+    policy of today wrote and not that of two updates ago.
+    """
+    settings = sandbox_config(directory, plan.model)
+    settings["persona"] = {**settings["persona"], "adaptive": False}
+    return parse_config(
+        {
+            **settings,
+            "accounts_to_follow": handles,
+            "loop": {
+                "tl_retrieval_length": 24,
+                "tl_retrieval_interval": 360,
+                "mentions_interval": 360,
+                "own_post_interval": 360,
+                "engagement_retrieval_interval": 240,
+                "community_interval": 14 * 1440,
+                "ppo_interval": 120,
+                "max_target_age": 720,
+                "selection_share": 0.8,
+                "max_replies_per_turn": 32,
+            },
+            "safety": {"max_posts_per_hour": 300, "max_posts_per_day": 2400, "author_cooldown": 300},
+            "ppo": {
+                "gate": plan.gate,
+                "control": plan.control,
+                "reward_age": 240,
+                "min_samples": DRAFTS_PER_UPDATE,
+                "max_samples": DRAFTS_PER_UPDATE * 3 // 2,
+            },
+        }
+    )
+
+
+def run(plan: Plan, directory: Path) -> dict[str, Any]:
+    """Live through a backtest and write `report.json` and `lift.png` into the directory, the report last and whole.
+
+    Returns:
+        The report. Its `failures` name what was wrong; an empty list is a sound run.
+
+    Raises:
+        AlreadyRunning: another one works in the directory.
+        BacktestError: the world ran out of time before the plan was fulfilled.
+        KeyboardInterrupt: on Ctrl-C and on SIGTERM, after everything was ended.
+    """
+    logs.configure("WARNING")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    console, began = Console(), time.monotonic()
+    with alone(directory):
+        work = directory / "run"
+        _clear(work, directory)
+
+        def config(observer: Observer) -> VibeBotConfig:
+            # All of its members: with more to answer, a turn writes more at a time.
+            return backtest_config(work, plan, observer.handles(limit=1000))
+
+        with virtual_loop(work, config, community=plan.community, seed=plan.seed) as loop:
+            loop.pause("left out of a backtest", LEFT_OUT)
+            _live(loop, plan, console)
+            found = _report(loop, plan)
+        found["seconds"] = round(time.monotonic() - began, 1)
+        plot(found["curve"], directory / "lift.png")
+        aside = directory / f"{REPORT}.part"
+        aside.write_text(json.dumps(found, indent=2, ensure_ascii=False))
+        aside.replace(directory / REPORT)
+    return found
+
+
+def _clear(work: Path, directory: Path) -> None:
+    """Begin afresh: a world cannot be taken up where a killed run left it, because its time was in that process."""
+    (directory / REPORT).unlink(missing_ok=True)
+    EmbeddedPostgres(work / "postgres").erase()
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+
+
+def _live(loop: VirtualLoop, plan: Plan, console: Console) -> None:
+    """Take turns until the plan is fulfilled."""
+    told, last_words = 0, None  # how many runs were told of; when the last post was made
+    while not _fulfilled(loop, plan, last_words):
+        if clock.now() - START > LONGEST:
+            raise BacktestError(
+                f"after {LONGEST.days} days of the community only {_posted(loop)} posts were made and "
+                f"{applied(loop)} updates applied; see the tables drafts and training_runs"
+            )
+        loop.step()
+        if plan.posts is not None and last_words is None and _posted(loop) >= plan.posts:
+            loop.pause("enough was posted", WRITING)
+            last_words = clock.now()
+        for outcome in loop.learnt[told:]:
+            _tell(console, loop, plan, outcome)
+        told = len(loop.learnt)
+
+
+def _fulfilled(loop: VirtualLoop, plan: Plan, last_words: datetime | None) -> bool:
+    if plan.updates is not None and applied(loop) >= plan.updates:
+        return True
+    config = loop.bot.config
+    # What was posted last matures, is measured at the next turn, and is learnt from at the next after that.
+    rest = config.ppo.reward_age + config.loop.engagement_retrieval_interval + config.loop.ppo_interval
+    return last_words is not None and clock.now() > last_words + timedelta(minutes=rest)
+
+
+def applied(loop: VirtualLoop) -> int:
+    """Updates that moved the pointer."""
+    return sum(outcome.promoted for outcome in loop.learnt)
+
+
+def _posted(loop: VirtualLoop) -> int:
+    bot_id = loop.bot.config.bot_id
+    with loop.bot.db.transaction() as session:
+        statement = select(func.count()).where(Post.bot_id == bot_id, Post.state == PostState.POSTED)
+        return session.execute(statement).scalar_one()
+
+
+def _tell(console: Console, loop: VirtualLoop, plan: Plan, outcome: RunOutcome) -> None:
+    day = (clock.now() - START) / timedelta(days=1)
+    what = f"update {applied(loop)}" if outcome.promoted else f"no update ({outcome.reason})"
+    kl = outcome.metrics.get("objective/kl", 0.0)
+    console.print(
+        f"seed {plan.seed}, {plan.control}: day {day:.1f}, {what}, {_posted(loop)} posts, {outcome.samples} samples, "
+        f"KL {kl:.2f}",
+        highlight=False,
+    )
+
+
+def _report(loop: VirtualLoop, plan: Plan) -> dict[str, Any]:
+    bot = loop.bot
+    with loop.timed("lift"):
+        lift = Measurement(bot.config, bot.db, loop.observer, bot.author.model).run()
+    with bot.db.transaction() as session:
+        spent = select(func.sum(LedgerEntry.cost_usd)).where(LedgerEntry.bot_id == BOT_ID)
+        usd = session.execute(spent).scalar_one()
+    counted = report(bot.db, BOT_ID, loop.observer, 0.0)
+    return {
+        "plan": plan.facts(),
+        "world_days": round((clock.now() - START) / timedelta(days=1), 2),
+        **counted,
+        "updates": applied(loop),
+        "runs": [
+            {
+                "promoted": outcome.promoted,
+                "state": str(outcome.state),
+                "reason": outcome.reason,
+                "samples": outcome.samples,
+                "kl": outcome.metrics.get("objective/kl"),
+                "ess": outcome.metrics.get("ppo/ess"),
+            }
+            for outcome in loop.learnt
+        ],
+        "usd": float(usd or 0),
+        "refused_share": counted["refused"] / counted["drafted"] if counted["drafted"] else None,
+        **lift,
+        "seconds_by_part": {name: round(value, 1) for name, value in sorted(loop.seconds.items())},
+    }
+
+
+def show(console: Console, found: dict[str, Any], directory: Path) -> None:
+    """Print a report for a person."""
+    table = Table(title="The backtest")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, value in found.items():
+        if name not in {"failures", "curve", "runs", "plan"}:
+            table.add_row(name, str(value))
+    console.print(table)
+    show_curve(console, found["curve"])
+    for failure in found["failures"]:
+        console.print(f"[red]✗ {failure}[/]", highlight=False)
+    console.print(f"The report is in {directory / REPORT}")

@@ -1,0 +1,191 @@
+"""The whole bot in one process and in virtual time: embedded PostgreSQL, a sandbox in a thread, and the loops by turns.
+
+No Celery and no Redis, but the very stages that the tasks run, each turn claimed in Postgres as there. Nothing waits:
+while a turn runs the world stands still, and between two turns it jumps to the next moment at which one is due.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+from pydantic import SecretStr
+from sqlalchemy import func, select
+
+from app import clock, loops
+from app.config import Secrets, VibeBotConfig
+from app.context import BotContext
+from app.learning.trainer import RunOutcome, run_ppo
+from app.local.observer import Observer
+from app.local.servers import EmbeddedPostgres
+from app.policy.author import Author
+from app.posting import due_posts, send_post
+from app.readiness import is_worth_a_run
+from app.sandbox.serving import served_here
+from app.sandbox.settings import Keys, Settings
+from app.schedule import LoopName
+from app.stages import STAGES, WAKES
+from dbs import migrations
+from dbs.models import Loop, Post
+from dbs.session import Database
+from dbs.states import PostState
+
+log = structlog.get_logger()
+
+# A Monday morning, the same for every run, so that a seed means the same community at the same hours.
+START = datetime(2026, 1, 5, 6, 0, tzinfo=UTC)
+# These look every minute or two whether there is something to do; here the rows that they look for say when.
+BY_ROWS = {LoopName.PUBLISHING: PostState.QUEUED, LoopName.RECONCILIATION: PostState.UNCONFIRMED}
+
+
+class NothingDue(RuntimeError):
+    """Every loop is paused and no post waits: the world would stand still for ever."""
+
+
+@dataclass(frozen=True)
+class VirtualX:
+    """An X of our own in this process, and the keys that it takes."""
+
+    base_url: str
+    keys: Keys
+
+    def secrets(self, database_url: str) -> Secrets:
+        return Secrets(
+            x_api_key=SecretStr(self.keys.api_key),
+            x_api_secret=SecretStr(self.keys.api_secret),
+            x_access_token=SecretStr(self.keys.access_token),
+            x_access_token_secret=SecretStr(self.keys.access_token_secret),
+            x_base_url=self.base_url,
+            database_url=SecretStr(database_url),
+        )
+
+
+@contextmanager
+def virtual_x(directory: Path, community: str, seed: int) -> Iterator[VirtualX]:
+    """A sandbox in a thread, which lives by this process's clock."""
+    settings = Settings(state=directory / "sandbox", community=community, seed=seed, keys=Keys())
+    with served_here(settings) as base_url:
+        yield VirtualX(base_url, settings.keys)
+
+
+class VirtualLoop:
+    """Takes the turns of one bot in the order in which they fall due.
+
+    Attributes:
+        seconds: wall seconds by what they were spent on.
+        learnt: outcomes of the training runs that were made, the first first.
+    """
+
+    def __init__(self, bot: BotContext, moment: clock.VirtualTime, observer: Observer) -> None:
+        self.bot, self.moment, self.observer = bot, moment, observer
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.learnt: list[RunOutcome] = []
+
+    def step(self) -> LoopName:
+        """Jump to the next moment at which something is due, and do it.
+
+        Raises:
+            NothingDue: nothing ever will be.
+        """
+        due_at, loop = self._next()
+        self.moment.jump(due_at)
+        self._turn(loop, by_hand=loop in BY_ROWS)
+        return loop
+
+    def pause(self, reason: str, only: list[LoopName]) -> None:
+        with self.bot.db.transaction() as session:
+            loops.pause(session, self.bot.config.bot_id, reason, only)
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Add the wall time of a block to `seconds`."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[what] += time.perf_counter() - began
+
+    def _next(self) -> tuple[datetime, LoopName]:
+        bot_id = self.bot.config.bot_id
+        with self.bot.db.transaction() as session:
+            rows = session.execute(
+                select(Loop.next_due_at, Loop.loop).where(
+                    Loop.bot_id == bot_id, Loop.paused.is_(False), Loop.loop.not_in(list(BY_ROWS))
+                )
+            ).all()
+            due = [(due_at, LoopName(name)) for due_at, name in rows]
+            for loop, state in BY_ROWS.items():
+                first = select(func.min(Post.due_at)).where(Post.bot_id == bot_id, Post.state == state)
+                at = session.scalars(first).one()
+                due += [(at, loop)] if at is not None else []
+        if not due:
+            raise NothingDue("every loop is paused and no post waits to be sent")
+        return min(due)
+
+    def _turn(self, loop: LoopName, *, by_hand: bool) -> None:
+        """Take a turn, and at once the turn of the loop that it wakes."""
+        bot = self.bot
+        with self.timed(loop.value), structlog.contextvars.bound_contextvars(loop=loop.value):
+            done = loops.run_turn(bot.db, bot.config, loop, self._work(loop), by_hand=by_hand)
+            if loop is LoopName.PUBLISHING:
+                self._send()
+        if done and loop in WAKES:
+            self._turn(WAKES[loop], by_hand=True)
+
+    def _work(self, loop: LoopName) -> Callable[[], int]:
+        return self._learn if loop is LoopName.PPO else lambda: STAGES[loop](self.bot)
+
+    def _send(self) -> None:
+        while post_ids := due_posts(self.bot.db, self.bot.config):
+            for post_id in post_ids:
+                send_post(self.bot.db, self.bot.x, self.bot.config, post_id)
+
+    def _learn(self) -> int:
+        with self.bot.db.transaction() as session:
+            if not is_worth_a_run(session, self.bot.config):
+                return 0
+        outcome = run_ppo(self.bot.config, self.bot.db)
+        if outcome.state == "skipped":
+            return 0
+        self.learnt.append(outcome)
+        return 1
+
+
+@contextmanager
+def virtual_loop(
+    directory: Path, make_config: Callable[[Observer], VibeBotConfig], *, community: str, seed: int
+) -> Iterator[VirtualLoop]:
+    """A bot that was just born, in a world that was just born, at `START`.
+
+    Args:
+        make_config: told the sandbox's members, says how the bot is to be.
+        community: name of a shipped community, or a file.
+        seed: of the community, and of everything that the author leaves to chance.
+
+    Raises:
+        CommunityFileError: the community cannot be used.
+        ConfigError: the config cannot be used.
+    """
+    postgres = EmbeddedPostgres(directory / "postgres")
+    database_url = postgres.start(durable=False)
+    try:
+        migrations.upgrade(database_url)
+        db = Database(database_url)
+        with clock.virtual(START) as moment, virtual_x(directory, community, seed) as x:
+            observer = Observer(x.base_url)
+            bot = BotContext(make_config(observer), secrets=x.secrets(database_url), db=db)
+            bot.enrol()
+            bot.author = Author(bot.config, db, chooser=random.Random(seed))
+            try:
+                yield VirtualLoop(bot, moment, observer)
+            finally:
+                db.close()
+    finally:
+        postgres.stop()
