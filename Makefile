@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo up test lint format docs clean
+.PHONY: demo prove up test lint format docs clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed: install Python 3.11, or set PYTHON=..."; exit 1; }
@@ -18,6 +18,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED)
 	$(BIN)/explorer demo
+
+prove: $(INSTALLED)
+	$(BIN)/explorer prove --seeds $(or $(SEEDS),4) --updates $(or $(UPDATES),3)
 
 up: $(INSTALLED)
 	$(BIN)/explorer up
@@ -39,4 +42,4 @@ docs: $(INSTALLED)
 	$(BIN)/python -m dbs.document
 
 clean:
-	rm -rf data/demo data/local build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf data/demo data/local data/backtest data/prove build .pytest_cache .mypy_cache .ruff_cache

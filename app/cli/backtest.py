@@ -29,7 +29,6 @@ def backtest(
     from app.local import backtest as local_backtest
     from app.local.sandboxed import fetch_model
     from app.local.stack import AlreadyRunning
-    from app.sandbox.communityfile import CommunityFileError
 
     if posts is None and updates is None:
         raise typer.BadParameter("give an end: --posts, --updates, or both", param_hint="--posts")
@@ -47,8 +46,6 @@ def backtest(
     )
     try:
         found = local_backtest.run(plan, out)
-    except CommunityFileError as error:
-        raise typer.BadParameter(str(error), param_hint="--community") from None
     except (AlreadyRunning, local_backtest.BacktestError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2 if isinstance(error, AlreadyRunning) else 1) from None
@@ -56,3 +53,25 @@ def backtest(
         raise typer.Exit(130) from None
     local_backtest.show(console, found, out)
     raise typer.Exit(1 if found["failures"] else 0)
+
+
+@app.command()
+def prove(
+    *,
+    seeds: Annotated[int, typer.Option(min=2, help="Seeds of each arm.")] = 4,
+    updates: Annotated[int, typer.Option(min=1, help="Applied updates of each run.")] = 3,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; as many as fit if left out.")] = None,
+    community: Annotated[str, typer.Option(help="Name of a shipped community, or its file.")] = "default",
+) -> None:
+    """Prove that learning works: trained against shuffled rewards, several seeds each. Goes on where it was."""
+    from app.local import prove as local_prove
+    from app.local.stack import AlreadyRunning
+
+    try:
+        code = local_prove.run(seeds=seeds, updates=updates, jobs=jobs, community=community)
+    except (AlreadyRunning, local_prove.ProofError) as error:
+        typer.echo(str(error), err=True)
+        code = 2 if isinstance(error, AlreadyRunning) else 1
+    except KeyboardInterrupt:
+        code = 130
+    raise typer.Exit(code)

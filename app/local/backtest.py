@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import time
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -24,7 +23,7 @@ from app.local.observer import Observer
 from app.local.report import report
 from app.local.sandboxed import BOT_ID, sandbox_config
 from app.local.servers import EmbeddedPostgres
-from app.local.stack import alone
+from app.local.stack import alone, end_on_signals
 from app.local.virtual import START, VirtualLoop, virtual_loop
 from app.schedule import LoopName
 from dbs.models import LedgerEntry, Post
@@ -120,7 +119,7 @@ def run(plan: Plan, directory: Path) -> dict[str, Any]:
         KeyboardInterrupt: on Ctrl-C and on SIGTERM, after everything was ended.
     """
     logs.configure("WARNING")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_on_signals()
     console, began = Console(), time.monotonic()
     with alone(directory):
         work = directory / "run"
@@ -227,7 +226,10 @@ def _report(loop: VirtualLoop, plan: Plan) -> dict[str, Any]:
         "usd": float(usd or 0),
         "refused_share": counted["refused"] / counted["drafted"] if counted["drafted"] else None,
         **lift,
-        "seconds_by_part": {name: round(value, 1) for name, value in sorted(loop.seconds.items())},
+        "seconds_by_part": {
+            name: {"wall": round(wall, 1), "processor": round(processor, 1)}
+            for name, (wall, processor) in sorted(loop.seconds.items())
+        },
     }
 
 

@@ -83,6 +83,12 @@ def alone(directory: Path) -> Iterator[None]:
         yield
 
 
+def end_on_signals() -> None:
+    """Have Ctrl-C and SIGTERM end things through the finally blocks, also where a shell started us with one ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+
+
 @contextmanager
 def local_servers(directory: Path) -> Iterator[dict[str, str]]:
     """Embedded servers with a migrated database, as the environment that points at them."""
@@ -192,9 +198,7 @@ def running_stack(
         AlreadyRunning: another stack holds the directory.
         KeyboardInterrupt: on Ctrl-C and on SIGTERM, after everything was ended.
     """
-    # Both signals end things through the finally blocks, also where a shell started us with Ctrl-C ignored.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    end_on_signals()
     with local_servers(directory) as addresses, ExitStack() as parts:
         env = {**addresses, "EXPLORER_CONFIG": str(config_file.resolve())}
         supervisors = []

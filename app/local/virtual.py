@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +19,7 @@ from pydantic import SecretStr
 from sqlalchemy import func, select
 
 from app import clock, loops
-from app.config import Secrets, VibeBotConfig
+from app.config import ConfigError, Secrets, VibeBotConfig
 from app.context import BotContext
 from app.learning.trainer import RunOutcome, run_ppo
 from app.local.observer import Observer
@@ -28,6 +27,7 @@ from app.local.servers import EmbeddedPostgres
 from app.policy.author import Author
 from app.posting import due_posts, send_post
 from app.readiness import is_worth_a_run
+from app.sandbox.communityfile import CommunityFileError
 from app.sandbox.serving import served_here
 from app.sandbox.settings import Keys, Settings
 from app.schedule import LoopName
@@ -71,7 +71,11 @@ class VirtualX:
 def virtual_x(directory: Path, community: str, seed: int) -> Iterator[VirtualX]:
     """A sandbox in a thread, which lives by this process's clock."""
     settings = Settings(state=directory / "sandbox", community=community, seed=seed, keys=Keys())
-    with served_here(settings) as base_url:
+    with ExitStack() as served:
+        try:
+            base_url = served.enter_context(served_here(settings))
+        except CommunityFileError as error:
+            raise ConfigError(f"community: got {community!r}; {error}") from error
         yield VirtualX(base_url, settings.keys)
 
 
@@ -79,13 +83,14 @@ class VirtualLoop:
     """Takes the turns of one bot in the order in which they fall due.
 
     Attributes:
-        seconds: wall seconds by what they were spent on.
+        seconds: by what they were spent on, wall time and, on a busy machine the better measure, processor time of
+            this process.
         learnt: outcomes of the training runs that were made, the first first.
     """
 
     def __init__(self, bot: BotContext, moment: clock.VirtualTime, observer: Observer) -> None:
         self.bot, self.moment, self.observer = bot, moment, observer
-        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.seconds: dict[str, tuple[float, float]] = {}
         self.learnt: list[RunOutcome] = []
 
     def step(self) -> LoopName:
@@ -105,12 +110,16 @@ class VirtualLoop:
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
-        """Add the wall time of a block to `seconds`."""
-        began = time.perf_counter()
+        """Add the time of a block to `seconds`."""
+        wall, processor = time.perf_counter(), time.process_time()
         try:
             yield
         finally:
-            self.seconds[what] += time.perf_counter() - began
+            before = self.seconds.get(what, (0.0, 0.0))
+            self.seconds[what] = (
+                before[0] + time.perf_counter() - wall,
+                before[1] + time.process_time() - processor,
+            )
 
     def _next(self) -> tuple[datetime, LoopName]:
         bot_id = self.bot.config.bot_id
@@ -170,8 +179,7 @@ def virtual_loop(
         seed: of the community, and of everything that the author leaves to chance.
 
     Raises:
-        CommunityFileError: the community cannot be used.
-        ConfigError: the config cannot be used.
+        ConfigError: the community or the config cannot be used.
     """
     postgres = EmbeddedPostgres(directory / "postgres")
     database_url = postgres.start(durable=False)

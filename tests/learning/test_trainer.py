@@ -22,8 +22,9 @@ from sqlalchemy import func, select, update
 from app import clock, leases
 from app.config import VibeBotConfig
 from app.learning import dataset, runs
+from app.learning.control import shuffled
 from app.learning.dataset import Dataset, gather, is_held_out
-from app.learning.examination import Sides, examine
+from app.learning.examination import Sides, examine, look_at_weights
 from app.learning.gate import PROFILES
 from app.learning.trainer import run_ppo
 from app.policy import checkpoints, registry
@@ -154,6 +155,55 @@ def test_several_turns_promote_step_by_step_and_never_train_on_the_gates_posts(w
     assert {sample.held_out for sample in samples} == {True, False}
     trained = [sample.draft_id for sample in samples if not sample.held_out]
     assert len(trained) == len(set(trained))  # what a served checkpoint learnt from is never used again
+
+
+def test_an_open_gate_passes_what_is_finite_and_says_so(world, settings):
+    live(world, settings, 90)
+    free = with_ppo(settings, gate="open")
+    outcome = run_ppo(free, world.database)
+    assert outcome.promoted
+    with world.database.transaction() as session:
+        verdict = session.scalars(select(GateVerdict)).one()
+        samples = session.scalars(select(TrainingSample)).all()
+    assert (verdict.profile, verdict.passed, verdict.samples) == ("open", True, [])
+    assert "nothing was estimated" in verdict.numbers["meaning"]
+    assert samples
+    assert not any(is_held_out(sample.draft_id) for sample in samples)  # they stay the gate's, whichever gate it is
+
+
+def test_shuffled_rewards_are_the_same_ones_on_other_drafts(evidence):
+    data = evidence.training
+    mixed = shuffled(data, seed=1)
+    rewards = [logged.sample.reward for logged in data]
+    found = [logged.sample.reward for logged in mixed]
+    assert sorted(found) == sorted(rewards)
+    assert sum(a != b for a, b in zip(found, rewards, strict=True)) > len(data) / 2
+    assert [logged.sample.draft_id for logged in mixed] == [logged.sample.draft_id for logged in data]
+    assert [logged.outcome for logged in mixed] == [logged.outcome for logged in data]
+    assert shuffled(data, seed=1) == mixed
+    assert [logged.sample.reward for logged in shuffled(data, seed=2)] != found
+    assert [logged.sample.reward for logged in data] == rewards
+
+
+def test_the_control_arm_trains_on_shuffled_rewards(world, settings, monkeypatch):
+    live(world, settings, 90)
+    seen = []
+
+    def stop(model, samples, *rest, **named):
+        seen.append({sample.draft_id: sample.reward for sample in samples})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("app.learning.ppo.train", stop)
+    for control in ("none", "shuffled"):
+        with pytest.raises(KeyboardInterrupt):
+            run_ppo(with_ppo(settings, gate="open", control=control), world.database)
+    plain, mixed = seen
+    with world.database.transaction() as session:
+        stored = dict(session.execute(select(Reward.draft_id, Reward.reward)).all())
+    assert plain == {draft_id: stored[draft_id] for draft_id in plain}
+    assert mixed.keys() == plain.keys()
+    assert mixed != plain
+    assert sorted(mixed.values()) == sorted(plain.values())
 
 
 def test_posts_of_an_older_checkpoint_are_rescored_and_learnt_from(world, settings):
@@ -410,3 +460,14 @@ def test_the_gate_refuses_weights_that_are_not_numbers(world, settings, evidence
     manifest["files"][ADAPTER_WEIGHTS] = checkpoints._sha256(place / ADAPTER_WEIGHTS)
     (place / "manifest.json").write_text(json.dumps(manifest))
     assert "not finite" in verdict_on(candidate, settings, evidence).reasons[0]
+    opened = look_at_weights(candidate, PROFILES["open"], base_hash=world.base_hash, config=settings)
+    assert not opened.passed
+    assert "lora_A" in opened.reasons[0]
+    assert "not finite" in opened.reasons[0]
+
+
+def test_an_open_gate_still_refuses_what_is_not_of_this_base(world, settings):
+    foreign = sabotage(settings, "ef" * 32, 1e-4)
+    opened = look_at_weights(foreign, PROFILES["open"], base_hash=world.base_hash, config=settings)
+    assert not opened.passed
+    assert "was trained on base" in opened.reasons[0]

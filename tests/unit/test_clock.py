@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -50,3 +51,38 @@ def test_a_wrong_setting_says_what_is_expected(setting: str) -> None:
 def test_spans_convert(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(clock.VARIABLE, "2026-01-05T08:00:00Z@60")
     assert clock.wall_seconds(timedelta(minutes=15)) == 15
+
+
+def test_virtual_time_stands_still_until_it_is_told_to_jump(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(clock.VARIABLE, "2026-01-05T08:00:00Z@60")
+    with clock.virtual(ANCHOR) as moment:
+        before = clock.wall_now()
+        assert clock.now() == clock.now() == ANCHOR
+        moment.jump(ANCHOR + timedelta(days=3))
+        seen: list[datetime] = []
+        thread = threading.Thread(target=lambda: seen.append(clock.now()))
+        thread.start()
+        thread.join()
+        assert seen == [clock.now()] == [ANCHOR + timedelta(days=3)]
+        assert timedelta() <= clock.wall_now() - before < timedelta(minutes=1)
+    assert clock.speed() == 60
+
+
+def test_virtual_time_never_goes_back() -> None:
+    with clock.virtual(ANCHOR) as moment:
+        moment.jump(ANCHOR - timedelta(hours=1))
+        assert clock.now() == ANCHOR
+
+
+def test_virtual_time_is_one_and_aware_and_does_not_pass_by_itself() -> None:
+    naive = ANCHOR.replace(tzinfo=None)
+    with pytest.raises(ValueError, match="no time zone"), clock.virtual(naive):
+        pass
+    with clock.virtual(ANCHOR) as moment:
+        with pytest.raises(RuntimeError, match="already"), clock.virtual(ANCHOR):
+            pass
+        with pytest.raises(ValueError, match="no time zone"):
+            moment.jump(naive)
+        with pytest.raises(RuntimeError, match="jump there"):
+            clock.wall_seconds(timedelta(minutes=1))
+        assert clock.now() == ANCHOR

@@ -1,0 +1,224 @@
+"""The loop in virtual time, and the proof that is made of several such runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from sqlalchemy import func, select
+
+from app import clock
+from app.config import ConfigError, VibeBotConfig
+from app.local import backtest, lift, prove
+from app.local.backtest import Plan, backtest_config
+from app.local.proofstats import Pair, as_markdown, conclude, t_interval
+from app.local.virtual import START, NothingDue, virtual_loop
+from app.schedule import LoopName
+from dbs.models import GateVerdict, Loop, Post
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_small_backtest_learns_once(packaged_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name, value in (
+        (backtest, "DRAFTS_PER_UPDATE", 10),
+        (lift, "EXAMPLES_PER_TOPIC", 1),
+        (lift, "DRAFTS_PER_PROMPT", 1),
+    ):
+        monkeypatch.setattr(module, name, value)
+    began = clock.wall_now()
+    plan = Plan(model=packaged_model, seed=3, updates=1, control="shuffled")
+    found = backtest.run(plan, tmp_path)
+    assert found["failures"] == []
+    assert found["updates"] == 1
+    assert found["posted"] >= 5
+    assert [run["promoted"] for run in found["runs"]] == [True]
+    assert found["runs"][0]["samples"] >= 10
+    assert 4 / 24 <= found["world_days"] < 4
+    assert clock.now() - began < timedelta(minutes=10)  # out of virtual time again
+    assert [point["kind"] for point in found["curve"]] == ["base", "ppo"]
+    assert all(0 <= point["hostile"] <= 1 for point in found["curve"])
+    assert found["usd"] > 0
+    assert json.loads((tmp_path / "report.json").read_text()) == found
+    assert (tmp_path / "lift.png").stat().st_size > 10_000
+
+
+@pytest.fixture
+def config_maker(packaged_model: Path, tmp_path: Path) -> Any:
+    def make(observer: Any) -> VibeBotConfig:
+        return backtest_config(tmp_path, Plan(model=packaged_model, updates=1), observer.handles(limit=4))
+
+    return make
+
+
+@pytest.mark.slow
+def test_time_jumps_from_one_due_turn_to_the_next(config_maker: Any, tmp_path: Path) -> None:
+    with virtual_loop(tmp_path, config_maker, community="default", seed=1) as loop:
+        loop.pause("no model needed here", [LoopName.GENERATION, LoopName.OWN_POSTS, LoopName.SUMMARIES])
+        assert clock.now() == START
+        seen: list[tuple[timedelta, LoopName]] = []
+        while not seen or seen[-1][0] < timedelta(hours=8):
+            which = loop.step()
+            seen.append((clock.now() - START, which))
+        reads = [at for at, which in seen if which is LoopName.TIMELINE]
+        assert reads == [timedelta(), timedelta(hours=6)]
+        assert [at for at, which in seen if which is LoopName.PPO] == [timedelta(hours=h) for h in (2, 4, 6, 8)]
+        assert [at for at, _ in seen] == sorted(at for at, _ in seen)
+        with loop.bot.db.transaction() as session:
+            turns = dict(session.execute(select(Loop.loop, Loop.turns)).all())
+            assert session.scalars(select(func.count()).select_from(Post)).one() == 0
+            assert session.scalars(select(func.count()).select_from(GateVerdict)).one() == 0
+        assert turns[LoopName.TIMELINE] == 2
+        assert turns[LoopName.GENERATION] == 0
+        loop.pause("all", list(LoopName))
+        with pytest.raises(NothingDue):
+            loop.step()
+
+
+def test_a_community_that_does_not_exist_is_named(config_maker: Any, tmp_path: Path) -> None:
+    with (
+        pytest.raises(ConfigError, match=r"community.*atlantis"),
+        virtual_loop(tmp_path, config_maker, community="atlantis", seed=1),
+    ):
+        pass
+
+
+def test_a_backtest_needs_an_end(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs an end"):
+        Plan(model=tmp_path)
+
+
+# --- the proof ---
+
+
+def by_integration(values: list[float], confidence: float) -> tuple[float, float]:
+    """The interval by summing up Student's density, for n = 4 written out: f(t) ∝ (1 + t²/3)^-2."""
+    assert len(values) == 4
+    t = np.linspace(0, 60, 600_001)
+    density = (1 + t**2 / 3) ** -2.0
+    mass = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2 * np.diff(t))])
+    quantile = float(np.interp(confidence * 6 * np.sqrt(3) * np.pi / 24, mass, t))  # half the total is π√3/4
+    mean = sum(values) / 4
+    spread = (sum((value - mean) ** 2 for value in values) / 3) ** 0.5
+    return mean - quantile * spread / 2, mean + quantile * spread / 2
+
+
+def test_the_interval_is_students() -> None:
+    values = [0.31, 0.12, 0.22, 0.45]
+    assert t_interval(values) == pytest.approx(by_integration(values, 0.95), abs=1e-4)
+    with pytest.raises(ValueError, match="two"):
+        t_interval([0.3])
+
+
+def pairs(trained: list[float], shuffled: list[float], updates: int = 3) -> list[Pair]:
+    return [Pair(i, a, b, 3, updates) for i, (a, b) in enumerate(zip(trained, shuffled, strict=True), 1)]
+
+
+def test_a_clear_difference_is_shown_and_a_wavering_one_is_not() -> None:
+    clear = conclude(pairs([0.3, 0.35, 0.28, 0.4], [0.02, -0.03, 0.05, 0.0]))
+    assert clear.failures == ()
+    assert clear.low > 0
+    assert "**+32%**" in as_markdown(clear, updates=3, days=8)
+    unsure = conclude(pairs([0.3, -0.2, 0.28, 0.1], [0.02, -0.03, 0.05, 0.0]))
+    assert "nothing is shown" in unsure.failures[0]
+    assert "proves nothing" in as_markdown(unsure, updates=3, days=8)
+
+
+def test_arms_with_unlike_numbers_of_updates_prove_nothing() -> None:
+    finding = conclude(pairs([0.3, 0.35, 0.28, 0.4], [0.02, -0.03, 0.05, 0.0], updates=2))
+    assert len(finding.failures) == 4
+    assert "3 updates were applied in the trained arm, 2 in the shuffled one" in finding.failures[0]
+
+
+CHILD = """
+import json, pathlib, sys
+with open(sys.argv[1] + "/runs", "a") as file: file.write("x")
+pathlib.Path(sys.argv[1], "report.json").write_text(sys.argv[2])
+"""
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[prove.Job]:
+    """The jobs of two seeds, whose child writes a report at once and notes that it ran."""
+    found = prove.jobs_of(tmp_path / "prove", tmp_path / "model", seeds=2, updates=3, community="default")
+
+    def command(job: prove.Job) -> list[str]:
+        value = 0.3 if job.arm == "trained" else 0.0
+        report = {
+            "plan": job.plan.facts(), "lift": value + 0.01 * job.plan.seed, "updates": 3, "seconds": 1.0,
+            "world_days": 8.0, "failures": [], "curve": [{"engagement": 2.0}, {"engagement": 2.0 * (1 + value)}],
+        }  # fmt: skip
+        return [sys.executable, "-c", CHILD, str(job.directory), json.dumps(report)]
+
+    monkeypatch.setattr(prove.Job, "command", command)
+    return found
+
+
+def runs(job: prove.Job) -> int:
+    return len((job.directory / "runs").read_text())
+
+
+def test_what_has_ended_is_not_run_again(jobs: list[prove.Job]) -> None:
+    assert [(job.plan.seed, job.arm) for job in jobs] == [
+        (1, "trained"), (1, "shuffled"), (2, "trained"), (2, "shuffled"),
+    ]  # fmt: skip
+    prove.run_missing(jobs, 2, Console(quiet=True))
+    assert [runs(job) for job in jobs] == [1, 1, 1, 1]
+    (jobs[2].directory / "report.json").unlink()  # as if that one had been killed
+    other = json.loads((jobs[3].directory / "report.json").read_text())
+    other["plan"]["updates"] = 1  # and this one had been asked for something else
+    (jobs[3].directory / "report.json").write_text(json.dumps(other))
+    prove.run_missing(jobs, 1, Console(quiet=True))
+    assert [runs(job) for job in jobs] == [1, 1, 2, 2]
+
+
+def test_a_run_without_a_report_ends_the_proof_and_the_others(
+    jobs: list[prove.Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def command(job: prove.Job) -> list[str]:
+        return [sys.executable, "-c", "raise SystemExit(3)" if job.arm == "shuffled" else "import time; time.sleep(60)"]
+
+    monkeypatch.setattr(prove.Job, "command", command)
+    children: list[subprocess.Popen[bytes]] = []
+    start = prove._start
+
+    def noted(job: prove.Job, threads: int) -> subprocess.Popen[bytes]:
+        children.append(start(job, threads))
+        return children[-1]
+
+    monkeypatch.setattr(prove, "_start", noted)
+    began = time.monotonic()
+    with pytest.raises(prove.ProofError, match=r"seed 1, shuffled.*status 3.*log"):
+        prove.run_missing(jobs, 2, Console(quiet=True))
+    assert time.monotonic() - began < 30
+    assert len(children) == 2
+    assert all(child.poll() is not None for child in children)
+
+
+def test_the_table_is_rendered_between_the_markers(
+    jobs: list[prove.Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = tmp_path / "learning.md"
+    document.write_text(f"before\n\n{prove.BEGIN}\nold\n{prove.END}\n\nafter\n")
+    monkeypatch.setattr(prove, "fetch_model", lambda _: tmp_path / "model")
+    for _ in range(2):  # rendering again changes nothing
+        code = prove.run(seeds=2, updates=3, jobs=2, directory=tmp_path / "prove", document=document)
+        assert code == 0
+        text = document.read_text()
+        assert text.startswith("before\n")
+        assert text.endswith("after\n")
+        assert "old" not in text
+        assert text.count("| 1 | +31% | +1% | +30% | 3 and 3 |") == 1
+    assert [runs(job) for job in jobs] == [1, 1, 1, 1]
+    assert (tmp_path / "prove/proof.png").stat().st_size > 10_000
+    document.write_text("no markers")
+    with pytest.raises(prove.ProofError, match="must be there once"):
+        prove.render(document, "table")
