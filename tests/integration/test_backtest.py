@@ -65,12 +65,12 @@ def test_time_jumps_from_one_due_turn_to_the_next(config_maker: Any, tmp_path: P
         loop.pause("no model needed here", [LoopName.GENERATION, LoopName.OWN_POSTS, LoopName.SUMMARIES])
         assert clock.now() == START
         seen: list[tuple[timedelta, LoopName]] = []
-        while not seen or seen[-1][0] < timedelta(hours=8):
+        while not seen or seen[-1][0] < timedelta(hours=10):
             which = loop.step()
             seen.append((clock.now() - START, which))
         reads = [at for at, which in seen if which is LoopName.TIMELINE]
-        assert reads == [timedelta(), timedelta(hours=6)]
-        assert [at for at, which in seen if which is LoopName.PPO] == [timedelta(hours=h) for h in (2, 4, 6, 8)]
+        assert reads == [timedelta(), timedelta(hours=8)]
+        assert [at for at, which in seen if which is LoopName.PPO] == [timedelta(hours=h) for h in (2, 4, 6, 8, 10)]
         assert [at for at, _ in seen] == sorted(at for at, _ in seen)
         with loop.bot.db.transaction() as session:
             turns = dict(session.execute(select(Loop.loop, Loop.turns)).all())
