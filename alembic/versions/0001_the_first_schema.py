@@ -482,7 +482,7 @@ def upgrade() -> None:
         sa.Column("bot_id", sa.Text(), nullable=False, comment="The bot this row belongs to."),
         sa.Column("checkpoint_id", sa.Uuid(), nullable=False, comment="The candidate."),
         sa.Column("incumbent_id", sa.Uuid(), nullable=False, comment="What it was compared with."),
-        sa.Column("profile", sa.Text(), nullable=False, comment="The gate's settings: production, demo or open."),
+        sa.Column("profile", sa.Text(), nullable=False, comment="The gate's settings: production or demo."),
         sa.Column("passed", sa.Boolean(), nullable=False, comment="Whether it was let through."),
         sa.Column(
             "numbers",

@@ -130,7 +130,7 @@ class GateVerdict(Base):
     incumbent_id: Mapped[uuid.UUID] = mapped_column(
         ForeignKey("checkpoints.checkpoint_id"), comment="What it was compared with."
     )
-    profile: Mapped[str] = mapped_column(comment="The gate's settings: production, demo or open.")
+    profile: Mapped[str] = mapped_column(comment="The gate's settings: production or demo.")
     passed: Mapped[bool] = mapped_column(comment="Whether it was let through.")
     numbers: Mapped[JSONObject] = mapped_column(JSONB, comment="Estimates, bounds, sample sizes, text measures.")
     reasons: Mapped[list[str]] = mapped_column(JSONB, comment="Why it was refused; empty if passed.")
