@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo prove up test lint format docs clean
+.PHONY: demo prove up test lint format docs clean bench
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed: install Python 3.11, or set PYTHON=..."; exit 1; }
@@ -27,6 +27,10 @@ up: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/pytest
+
+# BENCH="ppo ..." picks rows; the default is all of them.
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks $(BENCH)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -1,0 +1,87 @@
+"""`docs/performance.md`, written from the results alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.row import BASELINE, OURS
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
+
+HEAD = """\
+# Performance
+
+Written by `make bench` from `benchmarks/results/`; not to be edited. Every figure is a ratio of two medians, measured
+by turns in one run on one machine, against what a user would pick instead. Each repetition is a process of its own.
+A target that was missed says so. `make bench BENCH=ppo` measures one row again.
+"""
+
+
+def document(results: Sequence[dict[str, Any]]) -> str:
+    """The whole document."""
+    if not results:
+        return f"{HEAD}\nNothing has been measured yet.\n"
+    lines = ["| row | figure | ours | baseline | ratio | target | |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    lines += [_table_line(result, figure) for result in results for figure in result["figures"]]
+    return "\n".join([HEAD, *lines, "", *(line for result in results for line in _section(result))])
+
+
+def summary(result: dict[str, Any]) -> str:
+    """A result for the terminal, a line per figure."""
+    return "\n".join(_summary_line(figure) for figure in result["figures"])
+
+
+def _summary_line(figure: dict[str, Any]) -> str:
+    ours, baseline = (_value(figure[side], figure["unit"]) for side in (OURS, BASELINE))
+    line = f"{figure['name']}: {ours} against {baseline}, {_ratio(figure)}"
+    if figure["target"] is None:
+        return line
+    return f"{line}; the target is {_target(figure)}: {'met' if figure['met'] else 'MISSED'}"
+
+
+def _table_line(result: dict[str, Any], figure: dict[str, Any]) -> str:
+    ours, baseline = (_value(figure[side], figure["unit"]) for side in (OURS, BASELINE))
+    cells = [result["row"], figure["name"], ours, baseline, _ratio(figure), _target(figure), _verdict(figure)]
+    return f"| {' | '.join(cells)} |".replace("|  |", "| |")
+
+
+def _section(result: dict[str, Any]) -> list[str]:
+    machine = result["machine"]
+    per_side = [
+        f"- **{side}**: {result['sides'][side]['label']}. {' '.join(result['sides'][side]['settings'])} "
+        f"({', '.join(f'{name} {version}' for name, version in result['sides'][side]['versions'].items())})"
+        for side in (OURS, BASELINE)
+    ]
+    count = sum(repetition["side"] == OURS for repetition in result["repetitions"])
+    return [
+        f"## {result['row']}",
+        "",
+        result["what"],
+        "",
+        *per_side,
+        "- **both**: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in result["settings"].items()),
+        f"- **machine**: {machine['processor']}; {machine['cores']} cores, {_value(machine['memory_bytes'], 'bytes')}, "
+        f"{machine['system']}, Python {machine['python']}; load average {machine['load_before']} before the run",
+        f"- **measured**: {result['measured_at'][:10]}, commit {result['commit']}, {count} repetitions of each side",
+        "",
+    ]
+
+
+def _value(value: float, unit: str) -> str:
+    if unit == "bytes":
+        return f"{value / 1e9:.2f} GB"
+    return f"{value:.3g} {unit}".rstrip()
+
+
+def _ratio(figure: dict[str, Any]) -> str:
+    return f"{figure['ratio']:.2f}×"
+
+
+def _target(figure: dict[str, Any]) -> str:
+    return "none" if figure["target"] is None else f"{figure['bound']} {figure['target']:g}×"
+
+
+def _verdict(figure: dict[str, Any]) -> str:
+    return {True: "met", False: "**missed**", None: ""}[figure["met"]]

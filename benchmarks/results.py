@@ -1,0 +1,131 @@
+"""What was measured: medians, ratios, whether they reach their targets, and the JSON that keeps all of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.row import BASELINE, OURS, BenchmarkError, Figure, Measured, Row, Settings
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """One run of one side."""
+
+    side: str
+    values: Measured
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A figure as it came out. `met` is None where there is no target."""
+
+    ours: float
+    baseline: float
+    ratio: float
+    met: bool | None
+
+
+def outcome(figure: Figure, repetitions: Sequence[Repetition]) -> Outcome:
+    """The ratio of the medians of both sides.
+
+    Raises:
+        BenchmarkError: a side lacks the figure's value, or the ratio's divisor is not above 0.
+    """
+    ours, baseline = (_median(figure, repetitions, side) for side in (OURS, BASELINE))
+    above, below = (baseline, ours) if figure.ratio == "baseline / ours" else (ours, baseline)
+    if not below > 0:
+        raise BenchmarkError(f"{figure.name}: cannot divide by a median of {below}")
+    ratio = above / below
+    met = None
+    if figure.target is not None:
+        met = ratio >= figure.target if figure.bound == "at least" else ratio <= figure.target
+    return Outcome(ours, baseline, ratio, met)
+
+
+def _median(figure: Figure, repetitions: Sequence[Repetition], side: str) -> float:
+    values = [r.values[figure.measured] for r in repetitions if r.side == side and figure.measured in r.values]
+    if not values:
+        raise BenchmarkError(f"{figure.name}: {side} did not measure {figure.measured!r}")
+    return statistics.median(values)
+
+
+def record(row: Row, settings: Settings, repetitions: Sequence[Repetition], load: float) -> dict[str, Any]:
+    """Everything that the table and a reader need, as JSON keeps it.
+
+    Args:
+        load: what else the machine was doing before the first repetition: its load average over a minute.
+    """
+    return {
+        "row": row.name,
+        "what": row.what,
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "machine": machine() | {"load_before": round(load, 2)},
+        "settings": dict(settings),
+        "sides": {
+            side: {
+                "label": row.side(side).label,
+                "settings": list(row.side(side).settings),
+                "versions": next(r.versions for r in repetitions if r.side == side),
+            }
+            for side in (OURS, BASELINE)
+        },
+        "figures": [asdict(figure) | asdict(outcome(figure, repetitions)) for figure in row.figures],
+        "repetitions": [{"side": r.side, "values": r.values} for r in repetitions],
+    }
+
+
+def write(result: dict[str, Any], directory: Path = RESULTS) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / f"{result['row']}.json"
+    file.write_text(json.dumps(result, indent=2) + "\n")
+    return file
+
+
+def read_all(directory: Path = RESULTS) -> list[dict[str, Any]]:
+    """All results, by the names of their rows."""
+    return [json.loads(file.read_text()) for file in sorted(directory.glob("*.json"))]
+
+
+def machine() -> dict[str, str | int]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count() or 1,
+        "memory_bytes": memory,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    """The processor's name and those of its instructions that decide how fast bfloat16 is."""
+    file = Path("/proc/cpuinfo")
+    facts = dict(line.split(":", 1) for line in file.read_text().splitlines() if ":" in line) if file.exists() else {}
+    facts = {name.strip(): value.strip() for name, value in facts.items()}
+    wanted = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in facts.get("flags", "").split()]
+    return ", ".join([facts.get("model name") or platform.processor() or "unknown", *wanted])
+
+
+def _commit() -> str:
+    """The commit that was measured, marked where files differ from it."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or "unknown"

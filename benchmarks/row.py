@@ -1,0 +1,114 @@
+"""What a benchmark row is: two sides that do the same work, and the ratios that it comes to."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+OURS = "ours"
+BASELINE = "baseline"
+
+Settings = Mapping[str, int | float | str]
+Measured = dict[str, float]
+
+
+class BenchmarkError(RuntimeError):
+    """A row that could not be measured. The message says why."""
+
+
+class Probe:
+    """What a side's function tells the process that runs it, on the way."""
+
+    def __init__(self) -> None:
+        self.imports_rss: float | None = None
+
+    def imported(self) -> None:
+        """To be called once libraries are imported and nothing is loaded: the peak memory until then is theirs."""
+        self.imports_rss = peak_rss()
+
+
+Measure = Callable[[Settings, Probe], Measured]
+
+
+def nothing_to_prepare(_project: Path) -> None:
+    """Of a row whose sides have all they need."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two things compared.
+
+    Attributes:
+        label: what it is, with its version.
+        measure: a module's function. Does the work of one repetition, in a process of its own, and returns what it
+            measured, in SI units.
+        settings: how it is set up, as the table states it.
+        path: a directory, relative to the project, whose packages come before the installed ones.
+    """
+
+    label: str
+    measure: Measure
+    settings: tuple[str, ...]
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One ratio of a row, between the medians of the two sides.
+
+    Attributes:
+        measured: the key under which both sides return it.
+        unit: `s`, `bytes`, or whatever the table is to show behind the medians.
+        ratio: which median is divided by which.
+        bound: which side of the target is good.
+        target: what the ratio has to reach, or None where it is only told.
+    """
+
+    name: str
+    measured: str
+    unit: str
+    ratio: Literal["baseline / ours", "ours / baseline"]
+    bound: Literal["at least", "at most"]
+    target: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison.
+
+    Attributes:
+        name: its file under `benchmarks/rows` and `benchmarks/results`.
+        settings: of both sides alike.
+        quick: what `--quick` changes in them, to try whether the row runs at all.
+        packages: whose versions the result keeps, of each side.
+        prepare: fetches and installs what the sides need, into directories that git ignores.
+    """
+
+    name: str
+    what: str
+    ours: Side
+    baseline: Side
+    figures: tuple[Figure, ...]
+    settings: Settings
+    packages: tuple[str, ...]
+    quick: Settings = field(default_factory=dict)
+    repetitions: int = 3
+    prepare: Callable[[Path], None] = nothing_to_prepare
+
+    def side(self, name: str) -> Side:
+        return {OURS: self.ours, BASELINE: self.baseline}[name]
+
+
+def peak_rss() -> float:
+    """The most memory that this process has had resident since its program began, in bytes.
+
+    Linux lets `ru_maxrss` of a child begin with what its parent had; VmHWM is the same figure without that.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return float(peak.split()[1]) * 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # bytes on macOS

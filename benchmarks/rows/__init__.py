@@ -1,0 +1,25 @@
+"""One file per row, each with a `ROW`. What is heavy is imported by its sides alone, in their own processes."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks.row import BenchmarkError, Row
+
+
+def names() -> list[str]:
+    """The names of all rows, in the table's order."""
+    return sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem != "__init__")
+
+
+def load(name: str) -> Row:
+    """The row of a name.
+
+    Raises:
+        BenchmarkError: there is none.
+    """
+    if name not in names():
+        raise BenchmarkError(f"row: got {name!r}, which is none; use {', '.join(names())}")
+    row: Row = import_module(f"{__name__}.{name}").ROW
+    return row
