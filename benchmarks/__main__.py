@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from benchmarks import render, results, rows, runner
+from benchmarks import plot, render, results, rows, runner
 from benchmarks.row import BenchmarkError
 
 
@@ -27,7 +27,9 @@ def main(arguments: list[str]) -> int:
             print(error, file=sys.stderr)
             failed = True
     if not asked.quick:
-        render.DOCUMENT.write_text(render.document(results.read_all()))
+        kept = results.read_all()
+        plot.draw(kept)
+        render.DOCUMENT.write_text(render.document(kept))
         print(f"written: {render.DOCUMENT}")
     return int(failed)
 

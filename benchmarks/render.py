@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import plot
 from benchmarks.row import BASELINE, OURS
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -25,7 +26,8 @@ def document(results: Sequence[dict[str, Any]]) -> str:
         return f"{HEAD}\nNothing has been measured yet.\n"
     lines = ["| row | figure | ours | baseline | ratio | target | |", "| --- | --- | --- | --- | --- | --- | --- |"]
     lines += [_table_line(result, figure) for result in results for figure in result["figures"]]
-    return "\n".join([HEAD, *lines, "", *(line for result in results for line in _section(result))])
+    picture = f"![Each figure as a share of the baseline's]({plot.FILE.name})"
+    return "\n".join([HEAD, *lines, "", picture, "", *(line for result in results for line in _section(result))])
 
 
 def summary(result: dict[str, Any]) -> str:

@@ -44,7 +44,7 @@ def outcome(figure: Figure, repetitions: Sequence[Repetition]) -> Outcome:
         BenchmarkError: a side lacks the figure's value, or the ratio's divisor is not above 0.
     """
     ours, baseline = (_median(figure, repetitions, side) for side in (OURS, BASELINE))
-    above, below = (baseline, ours) if figure.ratio == "baseline / ours" else (ours, baseline)
+    above, below = (baseline, ours) if figure.ratio_of == "baseline / ours" else (ours, baseline)
     if not below > 0:
         raise BenchmarkError(f"{figure.name}: cannot divide by a median of {below}")
     ratio = above / below

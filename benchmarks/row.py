@@ -62,7 +62,7 @@ class Figure:
     Attributes:
         measured: the key under which both sides return it.
         unit: `s`, `bytes`, or whatever the table is to show behind the medians.
-        ratio: which median is divided by which.
+        ratio_of: which median is divided by which.
         bound: which side of the target is good.
         target: what the ratio has to reach, or None where it is only told.
     """
@@ -70,7 +70,7 @@ class Figure:
     name: str
     measured: str
     unit: str
-    ratio: Literal["baseline / ours", "ours / baseline"]
+    ratio_of: Literal["baseline / ours", "ours / baseline"]
     bound: Literal["at least", "at most"]
     target: float | None
 

@@ -9,14 +9,14 @@ import sys
 import benchmark_sides
 import pytest
 
-from benchmarks import render, results, rows, runner
+from benchmarks import plot, render, results, rows, runner
 from benchmarks.__main__ import main
 from benchmarks.results import Repetition
 from benchmarks.row import BASELINE, OURS, BenchmarkError, Figure, Row, Side
 
 
 def figure(**changes) -> Figure:
-    facts = {"name": "items", "measured": "items", "unit": "s", "ratio": "baseline / ours", "bound": "at least"}
+    facts = {"name": "items", "measured": "items", "unit": "s", "ratio_of": "baseline / ours", "bound": "at least"}
     return Figure(**({"target": 2.0} | facts | changes))
 
 
@@ -54,7 +54,7 @@ def measured(ours: list[float], baseline: list[float]) -> list[Repetition]:
 )
 def test_a_ratio_is_between_medians_and_held_against_its_target(ratio, bound, target, expected, met):
     found = results.outcome(
-        figure(ratio=ratio, bound=bound, target=target), measured([2.0, 1.0, 90.0], [8.0, 7.0, 900.0])
+        figure(ratio_of=ratio, bound=bound, target=target), measured([2.0, 1.0, 90.0], [8.0, 7.0, 900.0])
     )
     assert (found.ours, found.baseline) == (2.0, 8.0)
     assert found.ratio == pytest.approx(expected)
@@ -72,7 +72,7 @@ def test_the_document_comes_from_the_kept_json_and_hides_no_missed_target(tmp_pa
     figures = (
         figure(name="fast"),
         figure(name="slow", target=5.0),
-        figure(name="memory", unit="bytes", ratio="ours / baseline", bound="at most", target=0.5),
+        figure(name="memory", unit="bytes", ratio_of="ours / baseline", bound="at most", target=0.5),
         figure(name="told", target=None),
     )
     kept = results.record(row(*figures), {"items": 2}, measured([2e9], [6e9]), load=0.3)
@@ -86,6 +86,18 @@ def test_the_document_comes_from_the_kept_json_and_hides_no_missed_target(tmp_pa
     for said in ("## tried", "heavy. As it comes. (rich 1)", "items 2", "load average 0.3", kept["commit"]):
         assert said in text
     assert "MISSED" in render.summary(kept)
+
+
+def test_the_plot_shows_every_figure_and_is_the_same_for_the_same_results(tmp_path):
+    figures = (figure(name="fast"), figure(name="memory", ratio_of="ours / baseline", bound="at most", target=0.5))
+    kept = json.loads(json.dumps(results.record(row(*figures), {}, measured([2.0], [6.0]), load=0.0)))
+    for name in ("one.svg", "two.svg"):
+        plot.draw([kept], tmp_path / name)
+    drawn = (tmp_path / "one.svg").read_text()
+    assert "tried: fast" in drawn
+    assert "tried: memory" in drawn
+    assert drawn == (tmp_path / "two.svg").read_text()
+    assert [plot.allowed(one) for one in kept["figures"]] == [0.5, 0.5]
 
 
 def test_without_results_the_document_says_so(tmp_path):
