@@ -26,7 +26,7 @@ from app.local.sandboxed import fetch_model
 from app.local.stack import alone, end_on_signals
 
 ARMS = {"trained": "none", "shuffled": "shuffled"}
-MEMORY_PER_RUN = 2 * 2**30  # bytes: a backtest peaks at 1.3 GiB, its PostgreSQL included
+MEMORY_PER_RUN = 3 * 2**30  # bytes: writing takes 1.3 GiB, and training holds the model a second time
 BEGIN, END = "<!-- proof: begin -->", "<!-- proof: end -->"
 
 
@@ -102,7 +102,7 @@ def run(
 
     Raises:
         AlreadyRunning: another proof works in the directory.
-        ProofError: a run ended without a report.
+        ProofError: a run ended without a report, or was not sound.
         ValueError: fewer than two seeds have no interval.
     """
     if seeds < 2:
@@ -114,6 +114,7 @@ def run(
     with alone(directory):
         run_missing(wanted, jobs or as_many_as_fit(), console)
         reports = {(job.plan.seed, job.arm): job.finished() for job in wanted}
+        _check(wanted, reports)
         finding = conclude(pairs_of(reports))
         days = max(report["world_days"] for report in reports.values() if report)
         table = as_markdown(finding, updates=updates, days=days)
@@ -170,8 +171,21 @@ def _collect(process: subprocess.Popen[bytes], job: Job, console: Console) -> No
         f"{report['seconds']:.0f} s",
         highlight=False,
     )
-    for failure in report["failures"]:
-        raise ProofError(f"seed {job.plan.seed}, {job.arm}: {failure}; delete {job.directory} to run it again")
+
+
+def _check(wanted: Sequence[Job], reports: dict[tuple[int, str], dict[str, Any] | None]) -> None:
+    """Make sure that every run was sound, those of an earlier start too.
+
+    Raises:
+        ProofError: one was not.
+    """
+    for job in wanted:
+        report = reports[job.plan.seed, job.arm]
+        if report is not None and report["failures"]:
+            raise ProofError(
+                f"seed {job.plan.seed}, {job.arm}: {'; '.join(report['failures'])}; delete {job.directory} to run it "
+                "again"
+            )
 
 
 def pairs_of(reports: dict[tuple[int, str], dict[str, Any] | None]) -> list[Pair]:

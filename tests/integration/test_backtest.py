@@ -219,6 +219,10 @@ def test_the_table_is_rendered_between_the_markers(
         assert text.count("| 1 | +31% | +1% | +30% | 3 and 3 |") == 1
     assert [runs(job) for job in jobs] == [1, 1, 1, 1]
     assert (tmp_path / "prove/proof.png").stat().st_size > 10_000
+    unsound = json.loads((jobs[0].directory / "report.json").read_text()) | {"failures": ["1 duplicate(s)"]}
+    (jobs[0].directory / "report.json").write_text(json.dumps(unsound))
+    with pytest.raises(prove.ProofError, match=r"seed 1, trained: 1 duplicate.*delete"):
+        prove.run(seeds=2, updates=3, jobs=2, directory=tmp_path / "prove", document=document)
     document.write_text("no markers")
     with pytest.raises(prove.ProofError, match="must be there once"):
         prove.render(document, "table")
