@@ -144,6 +144,15 @@ class PPOConfig(Section):
         le=0.5,
         description="Share of drafts written by the frozen reference, for comparison.",
     )
+    max_memory_gb: float | None = Field(
+        default=None,
+        ge=1,
+        description="Memory that a training process may take, in GB; without a value, half of what the machine or its "
+        "container has. A run that needs more fails with a reason, and generation goes on.",
+    )
+    max_gpu_share: float = Field(
+        default=0.6, gt=0, le=1, description="Share of the GPU's memory that a training process may take."
+    )
     gate: Literal["production", "demo", "open"] = Field(
         default="production",
         description="How strict the gate is; 'demo' decides on far less evidence, without a canary, and says so. "

@@ -1,8 +1,8 @@
 """The GPU service: two Celery nodes under one supervisor, because one pool has no lanes.
 
 - `generation@` is one thread with the model resident; it answers control commands while it writes.
-- `training@` is a spawned process per task: a time limit that holds, memory that comes back, killable. It runs at a
-  lower priority and is the first to go when memory runs out.
+- `training@` is a spawned process per task: limits of time and memory that hold, memory that comes back, killable. It
+  runs at a lower priority and is the first to go when memory runs out.
 
     python -m workers.gpu
 """
@@ -20,6 +20,7 @@ from app.celery import GENERATION_QUEUES, TRAINING_QUEUES
 from workers.supervisor import Service, Supervisor
 
 TRAINING_LIMIT_SECONDS = 6 * 3600
+LAST_WORDS_SECONDS = 300  # after which a run that was told to end, and has not written down why, is killed
 
 
 def services() -> list[Service]:
@@ -38,7 +39,8 @@ def services() -> list[Service]:
         "--pool=prefork",
         "--concurrency=1",
         "--max-tasks-per-child=1",
-        f"--time-limit={TRAINING_LIMIT_SECONDS}",
+        f"--soft-time-limit={TRAINING_LIMIT_SECONDS}",
+        f"--time-limit={TRAINING_LIMIT_SECONDS + LAST_WORDS_SECONDS}",
     ]
     return [
         Service("generation", generation),

@@ -8,11 +8,13 @@ from types import TracebackType
 from typing import Any
 
 import structlog
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from app import clock, events
+from app import clock, events, leases
+from app.learning import limits
 from app.leases import Lease, LeaseLost
+from app.readiness import is_training
 from dbs.models import TrainingRun
 from dbs.session import Database
 from dbs.states import RunKind, RunState
@@ -88,6 +90,24 @@ def bury_dead(session: Session, lease: Lease) -> list[uuid.UUID]:
     return dead
 
 
+def bury_abandoned(db: Database, bot_id: str) -> list[uuid.UUID]:
+    """Mark runs as failed whose process is gone, for whoever is not about to train: cheap where there is none.
+
+    It takes the lease for a moment, so that a process that only stalled finds its fence passed and commits nothing.
+    """
+    unfinished = (
+        select(TrainingRun.run_id).where(TrainingRun.bot_id == bot_id, TrainingRun.state == RunState.RUNNING).limit(1)
+    )
+    with db.transaction() as session:
+        if is_training(session, bot_id) or session.scalars(unfinished).first() is None:
+            return []
+    try:
+        with leases.hold(db, bot_id, leases.TRAINING_LEASE, LEASE_SECONDS) as lease, db.transaction() as session:
+            return bury_dead(session, lease)
+    except leases.LeaseTaken:
+        return []  # a run has begun meanwhile, and buries its dead itself
+
+
 def begin(db: Database, lease: Lease, kind: RunKind, parent_id: uuid.UUID | None) -> uuid.UUID:
     """Open a run under the lease.
 
@@ -132,7 +152,8 @@ def finish(session: Session, run_id: uuid.UUID, state: RunState, reason: str | N
 
 def fail(db: Database, bot_id: str, run_id: uuid.UUID, error: BaseException) -> None:
     """Mark a run as failed with what ended it: an exception, a time limit, memory."""
-    reason = f"{type(error).__name__}: {error}"
+    reason = limits.reason_of(error)
+    limits.unbind_process()
     with db.transaction() as session:
         finish(session, run_id, RunState.FAILED, reason)
         events.record(session, bot_id, "training.failed", str(run_id), reason=reason[:LONGEST_REASON])

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from app import clock, events, leases
 from app.config import VibeBotConfig
-from app.learning import canary, runs
+from app.learning import canary, limits, runs
 from app.learning.control import shuffled
 from app.learning.dataset import Dataset, gather
 from app.learning.gate import PROFILES, Profile, Verdict
@@ -118,8 +118,8 @@ class _Turn:
             return self._run(run_id, parent, data, rewarded)
         except BaseException as error:
             # A time limit and an interrupt too: no run stays `running` but one whose process was killed outright.
-            log.exception("training.failed", run_id=str(run_id))
             runs.fail(self.db, bot_id, run_id, error)
+            log.exception("training.failed", run_id=str(run_id))
             raise
 
     def _run(self, run_id: uuid.UUID, parent: Checkpoint, data: Dataset, rewarded: int) -> RunOutcome:
@@ -163,6 +163,7 @@ class _Turn:
         from app.learning.trainable import Trainable
         from app.policy.model import base_directory
 
+        limits.bound_gpu(self.config.ppo)
         stack = registry.stack(self.root, parent)
         base = checkpoints.base_hash(base_directory(self.config.model))
         if base != parent.base_hash:

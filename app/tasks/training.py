@@ -21,15 +21,22 @@ def _start_if_worth_it(bot: BotContext) -> int:
 
 @app.task(name="app.tasks.ppo_due")
 def ppo_due(scheduled: bool = False) -> None:
+    from app.learning import runs  # light: torch is only loaded by a run
+
+    # At every tick, not at a turn: without fresh drafts the next run may be days away.
+    bot = process_context()
+    runs.bury_abandoned(bot.db, bot.config.bot_id)
     take_turn(LoopName.PPO, scheduled=scheduled, stage=_start_if_worth_it)
 
 
 @app.task(name="app.tasks.ppo")
 def ppo() -> None:
     # Imported here, because an I/O worker that loads this module must stay without torch.
+    from app.learning import limits
     from app.learning.trainer import run_ppo
 
     bot = process_context()
+    limits.bound_process(bot.config.ppo)  # this process is the run's alone, and ends with it
     with structlog.contextvars.bound_contextvars(bot_id=bot.config.bot_id):
         outcome = run_ppo(bot.config, bot.db)
     if outcome.promoted:

@@ -1,19 +1,24 @@
-"""A tiny random model with the two adapters, where only shapes and formulas matter."""
+"""Tiny random models: one with the two adapters, where only formulas matter, and one on disk, for whole turns."""
 
 from __future__ import annotations
 
 import math
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from policy.tiny_model import save_tiny_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from app.config import VibeBotConfig
 from app.learning.features import NAMES
 from app.learning.samples import Sample
+from app.policy import checkpoints
+from tests.learning.world import World, config
 
 VOCABULARY = 40
 END = 2
@@ -104,3 +109,21 @@ def write(model: PeftModel, prompt: Sequence[int], n: int, *, length: int = 12, 
                 logprobs[row].append(float(chances[row, tokens[row]]))
         ids = torch.cat([ids, tokens], 1)
     return [sample(prompt, out, behaviour_logprobs=tuple(seen)) for out, seen in zip(outputs, logprobs, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def settings(tmp_path, tiny) -> VibeBotConfig:
+    return config(
+        tmp_path, str(tiny), gate="demo", min_samples=32, batch_size=16, micro_batch_size=8, learning_rate=2e-3,
+        lora={"rank": 4, "alpha": 8},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def world(database, bot, tiny) -> World:
+    return World(database, checkpoints.base_hash(tiny))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from policy.tiny_model import save_tiny_model
 from safetensors.torch import save_file
 from sqlalchemy import func, select, update
 
@@ -30,73 +27,10 @@ from app.learning.trainer import run_ppo
 from app.policy import checkpoints, registry
 from app.policy.checkpoints import ADAPTER_WEIGHTS, AdapterRef, Manifest, verify
 from app.policy.model import LanguageModel
-from dbs.models import Event, GateVerdict, Lease, Reward, TrainingRun, TrainingSample
-from dbs.states import Arm, CheckpointKind, CheckpointState, DraftState, RunKind, RunState
-from tests.learning.world import BOT, World, config
-
-PREFIX = list(range(40, 70))
-LIKED = range(100, 180)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> Path:
-    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture
-def settings(tmp_path, tiny) -> VibeBotConfig:
-    return config(
-        tmp_path, str(tiny), gate="demo", min_samples=32, batch_size=16, micro_batch_size=8, learning_rate=2e-3,
-        lora={"rank": 4, "alpha": 8},
-    )  # fmt: skip
-
-
-@pytest.fixture
-def world(database, bot, tiny) -> World:
-    return World(database, checkpoints.base_hash(tiny))
-
-
-def live(world: World, settings: VibeBotConfig, n: int, *, seed: int = 0, arm: Arm = Arm.INCUMBENT) -> list[uuid.UUID]:
-    """The bot writes n posts with what is current, and all of them are measured."""
-    model = LanguageModel(settings.model)
-    with world.database.transaction() as session:
-        row = registry.canary(session, BOT) if arm == Arm.CANARY else registry.current(session, BOT)
-        model.use([path for _, path in registry.stack(settings.model.checkpoint_dir, row)])
-    draw = random.Random(seed)
-    prompts = [[*PREFIX, *(draw.randrange(70, 300) for _ in range(6))] for _ in range(n)]
-    written = model.sample(prompts, temperature=0.7, max_new_tokens=12, seed=seed)
-    likes = np.random.default_rng(seed)
-    ids = []
-    for i, (prompt, sample) in enumerate(zip(prompts, written, strict=True)):
-        logged = {
-            "prompt_token_ids": prompt, "output_token_ids": sample.token_ids, "logprobs": sample.logprobs,
-        }  # fmt: skip
-        facts = {
-            "checkpoint_id": row.checkpoint_id,
-            "arm": arm,
-            "created_at": clock.now() - timedelta(hours=25 + i % 5),
-        }
-        facts["draft_id"] = uuid.UUID(int=draw.getrandbits(128), version=4)  # what is held out hangs on it
-        if i % 10 == 9:
-            ids.append(world.draft(sample=logged, state=DraftState.REJECTED, reject_rule="unfinished", **facts))
-            continue
-        ids.append(world.draft(sample=logged, **facts))
-        world.post(ids[-1], likes=int(likes.poisson(0.5 + sum(t in LIKED for t in sample.token_ids))))
-    return ids
-
-
-def with_ppo(settings: VibeBotConfig, **changes) -> VibeBotConfig:
-    return settings.model_copy(update={"ppo": settings.ppo.model_copy(update=changes)})
-
-
-def run_rows(world: World) -> list[TrainingRun]:
-    with world.database.transaction() as session:
-        return list(session.scalars(select(TrainingRun).order_by(TrainingRun.started_at)))
-
-
-def current(world: World) -> uuid.UUID:
-    with world.database.transaction() as session:
-        return registry.current(session, BOT).checkpoint_id
+from dbs.models import Event, GateVerdict, Lease, Reward, TrainingSample
+from dbs.states import Arm, CheckpointKind, CheckpointState, RunKind, RunState
+from tests.learning.life import current, live, run_rows, with_ppo
+from tests.learning.world import BOT
 
 
 def test_a_turn_without_enough_is_cheap_and_leaves_no_run(world, settings, database_url):
@@ -258,43 +192,6 @@ def test_running_out_of_memory_is_a_reason_too(world, settings):
     assert current(world) == world.base_id
 
 
-def test_killed_at_any_moment_the_next_run_works(world, settings, database_url):
-    live(world, settings, 90)
-    program = f"""
-import sys
-from app.config import parse_config
-from app.learning.trainer import run_ppo
-from dbs.session import Database
-import torch, app.learning.examination, app.learning.trainable
-print("go", flush=True)
-run_ppo(parse_config({settings.model_dump(mode="json")!r}), Database({database_url!r}))
-"""
-    for moment in (0.3, 0.8, 1.6):
-        child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
-        child.stdout.readline()
-        time.sleep(moment)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
-        with world.database.transaction() as session:  # as if the lease's seconds had passed
-            session.execute(update(Lease).values(expires_at=clock.wall_now()))
-            rows = registry.listing(session, BOT)
-        assert sum(row.is_current for row in rows) == 1
-        for row in rows:
-            for _, path in registry.stack(settings.model.checkpoint_dir, row):
-                verify(path, world.base_hash, BOT)
-    outcome = run_ppo(settings, world.database)
-    rows = run_rows(world)
-    assert RunState.RUNNING not in {row.state for row in rows}
-    if outcome.state == "skipped":  # one of the killed had just finished
-        assert RunState.SUCCEEDED in {row.state for row in rows}
-    else:
-        assert outcome.promoted
-    with world.database.transaction() as session:
-        wanted = {str(row.checkpoint_id) for row in registry.listing(session, BOT) if row.path}
-    assert {entry.name for entry in (Path(settings.model.checkpoint_dir) / BOT).iterdir()} == wanted
-
-
 def test_one_at_a_time(world, settings):
     with leases.hold(world.database, BOT, leases.TRAINING_LEASE, 60):
         outcome = run_ppo(settings, world.database)
@@ -363,6 +260,22 @@ def test_dead_runs_are_buried_by_fence(world):
         assert runs.bury_dead(session, lease) == []
         runs.finish(session, dead, RunState.SUCCEEDED)  # a ghost that wakes up changes nothing
     assert run_rows(world)[0].state == RunState.FAILED
+
+
+def test_an_abandoned_run_is_buried_without_another_and_its_ghost_commits_nothing(world):
+    assert runs.bury_abandoned(world.database, BOT) == []
+    lease = leases.take(world.database, BOT, leases.TRAINING_LEASE, 60)
+    run_id = runs.begin(world.database, lease, RunKind.PPO, world.base_id)
+    assert runs.bury_abandoned(world.database, BOT) == []  # it may still be at work
+    assert run_rows(world)[0].state == RunState.RUNNING
+    with world.database.transaction() as session:
+        session.execute(update(Lease).values(expires_at=clock.wall_now()))
+    assert runs.bury_abandoned(world.database, BOT) == [run_id]
+    assert run_rows(world)[0].state == RunState.FAILED
+    with pytest.raises(leases.LeaseLost), world.database.transaction() as session:
+        lease.check(session)
+    leases.release(leases.take(world.database, BOT, leases.TRAINING_LEASE, 60))  # the next run need not wait
+    assert runs.bury_abandoned(world.database, BOT) == []
 
 
 def test_canary_is_tried_and_then_decided(world, settings):
