@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo prove up test lint format docs clean bench
+.PHONY: demo prove up test test-proofs bench lint format docs clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed: install Python 3.11, or set PYTHON=..."; exit 1; }
@@ -31,6 +31,9 @@ test: $(INSTALLED)
 # BENCH="ppo ..." picks rows; the default is all of them.
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks $(BENCH)
+
+test-proofs: $(INSTALLED)
+	$(BIN)/pytest -m proof
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
