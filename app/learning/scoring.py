@@ -17,8 +17,8 @@ from torch.autograd.function import once_differentiable
 
 from app.learning.features import Array
 from app.learning.samples import POLICY, REFERENCE, Sample
-
-MIN_SHARED = 16  # tokens of common prefix below which a second forward pass costs more than it saves
+from app.policy import shared_attention
+from app.policy.decoding import MIN_SHARED, common_prefix
 
 
 def policy_stack(model: Any) -> list[str]:
@@ -151,35 +151,26 @@ def _predicting_states(model: Any, batch: Sequence[Sample], device: torch.device
     What all prompts begin with (the persona) is run once for the whole batch. Padding is on the right, where a causal
     model cannot see it, so that no mask is needed and positions are plain.
     """
-    decoder = _base(model).get_decoder()
-    shared = _shared_prefix([sample.prompt_ids for sample in batch]) if len(batch) > 1 else 0
-    past = None
+    base = _base(model)
+    if base.config._attn_implementation != shared_attention.NAME:
+        base.set_attn_implementation(shared_attention.NAME)  # any other would copy the prefix for every row
+    decoder = base.get_decoder()
+    shared = common_prefix([sample.prompt_ids for sample in batch]) if len(batch) > 1 else 0
+    prefix = None
     if shared >= MIN_SHARED:
-        prefix = torch.tensor([list(batch[0].prompt_ids[:shared])], device=device)
-        past = decoder(input_ids=prefix, use_cache=True).past_key_values
-        past.batch_repeat_interleave(len(batch))
+        tokens = torch.tensor([list(batch[0].prompt_ids[:shared])], device=device)
+        prefix = decoder(input_ids=tokens, use_cache=True).past_key_values
     else:
         shared = 0
     rows = [torch.tensor([*s.prompt_ids[shared:], *s.output_ids[:-1]], device=device) for s in batch]
     tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     positions = shared + torch.arange(tokens.shape[1], device=device)[None].expand_as(tokens)
-    hidden = decoder(
-        input_ids=tokens, position_ids=positions, past_key_values=past, use_cache=past is not None
-    ).last_hidden_state
+    hidden = decoder(input_ids=tokens, position_ids=positions, use_cache=False, shared_prefix=prefix).last_hidden_state
     picked = [
         hidden[row, len(s.prompt_ids) - shared - 1 : len(s.prompt_ids) - shared - 1 + len(s.output_ids)]
         for row, s in enumerate(batch)
     ]
     return torch.cat(picked)
-
-
-def _shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
-    """Tokens that all prompts begin with, short of any prompt's last token: that one predicts."""
-    shortest = min(len(prompt) for prompt in prompts) - 1
-    for at in range(shortest):
-        if any(prompt[at] != prompts[0][at] for prompt in prompts):
-            return at
-    return max(shortest, 0)
 
 
 def _head(model: Any) -> Tensor:

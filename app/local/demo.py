@@ -42,20 +42,20 @@ def demo_config(directory: Path, model: Path) -> dict[str, Any]:
     return {
         **sandbox_config(directory, model),
         "loop": {
-            "tl_retrieval_length": 20,
-            "tl_retrieval_interval": 120,
+            "tl_retrieval_length": 16,
+            "tl_retrieval_interval": 160,
             "engagement_retrieval_interval": 30,
-            "mentions_interval": 120,
+            "mentions_interval": 160,
             "own_post_interval": 120,
             "community_interval": 2880,
             "persona_interval": 960,
             "ppo_interval": 60,
             "max_target_age": 900,
-            "selection_share": 0.6,
-            "max_replies_per_turn": 14,  # leaves training some of two cores
+            "selection_share": 0.8,
+            "max_replies_per_turn": 14,
         },
         "safety": {"max_posts_per_hour": 300, "max_posts_per_day": 2400, "author_cooldown": 1},
-        "ppo": {"gate": "demo", "reward_age": 240, "min_samples": 72, "max_samples": 144},
+        "ppo": {"gate": "demo", "reward_age": 240, "min_samples": 56, "max_samples": 112},
     }
 
 

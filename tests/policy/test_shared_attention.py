@@ -64,3 +64,20 @@ def test_a_further_token_sees_the_prefix_and_what_is_visible_of_its_row():
     mask = torch.cat([torch.ones(ROWS, BEFORE, dtype=torch.bool), visible], dim=1)[:, None, None]
     got = in_parts(query, key, value, before, visible[:, None, None])
     assert torch.allclose(got, whole(query, key, value, before, mask), atol=1e-5)
+
+
+@pytest.mark.parametrize("piece", [7, 2**18])
+def test_gradients_are_those_of_attention_over_the_whole(piece, monkeypatch):
+    monkeypatch.setattr(shared_attention, "PIECE", piece)  # the pieces must not show
+    query, key, value, before = parts(tokens=9, own=9)
+    inputs = [query, key, value, before.keys, before.values]
+    mask = torch.ones(9, BEFORE + 9, dtype=torch.bool).tril(BEFORE)
+    towards = torch.randn(ROWS, 9, HEADS, WIDTH)
+    found = []
+    for attention, with_mask in ((in_parts, None), (whole, mask)):
+        for tensor in inputs:
+            tensor.requires_grad_(True).grad = None
+        (attention(query, key, value, before, with_mask) * towards).sum().backward()
+        found.append([tensor.grad.clone() for tensor in inputs])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
