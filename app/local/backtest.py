@@ -7,6 +7,7 @@ import shutil
 import time
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -210,6 +211,9 @@ def _report(loop: VirtualLoop, plan: Plan) -> dict[str, Any]:
         spent = select(func.sum(LedgerEntry.cost_usd)).where(LedgerEntry.bot_id == BOT_ID)
         usd = session.execute(spent).scalar_one()
     counted = report(bot.db, BOT_ID, loop.observer, 0.0)
+    if not isfinite(lift["lift"]):
+        lift |= {"lift": None, "lift_ci95": None}
+        counted["failures"].append("the model that it started with earns nothing on held-out topics: there is no lift")
     return {
         "plan": plan.facts(),
         "world_days": round((clock.now() - START) / timedelta(days=1), 2),
@@ -226,7 +230,8 @@ def _report(loop: VirtualLoop, plan: Plan) -> dict[str, Any]:
             }
             for outcome in loop.learnt
         ],
-        "usd": float(usd or 0),
+        "usd": float(usd or 0),  # by our ledger, on the tier of the config
+        "usd_at_list_price": loop.observer.get("summary")["usd"],
         "refused_share": counted["refused"] / counted["drafted"] if counted["drafted"] else None,
         **lift,
         "seconds_by_part": {

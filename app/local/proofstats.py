@@ -64,7 +64,7 @@ def conclude(pairs: Sequence[Pair]) -> Finding:
         for pair in pairs
         if pair.trained_updates != pair.shuffled_updates
     ]
-    if low <= 0:
+    if not low > 0:  # so that a value that is no number shows nothing either
         failures.append(
             f"the interval of trained minus shuffled, {low:+.1%} to {high:+.1%}, reaches down to 0: nothing is shown"
         )

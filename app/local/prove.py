@@ -166,9 +166,9 @@ def _collect(process: subprocess.Popen[bytes], job: Job, console: Console) -> No
             f"seed {job.plan.seed}, {job.arm}: it ended with status {process.returncode} and without a report; "
             f"see {job.directory / 'log'}, and start again: what has ended is not run twice"
         )
+    lift = "no lift" if report["lift"] is None else f"lift {report['lift']:+.0%}"
     console.print(
-        f"seed {job.plan.seed}, {job.arm}: lift {report['lift']:+.0%} after {report['updates']} updates, "
-        f"{report['seconds']:.0f} s",
+        f"seed {job.plan.seed}, {job.arm}: {lift} after {report['updates']} updates, {report['seconds']:.0f} s",
         highlight=False,
     )
 

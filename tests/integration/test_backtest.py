@@ -46,7 +46,8 @@ def test_a_small_backtest_learns_once(packaged_model: Path, tmp_path: Path, monk
     assert clock.now() - began < timedelta(minutes=10)  # out of virtual time again
     assert [point["kind"] for point in found["curve"]] == ["base", "ppo"]
     assert all(0 <= point["hostile"] <= 1 for point in found["curve"])
-    assert found["usd"] > 0
+    assert found["usd"] == 0  # the sandbox's tier is a flat one
+    assert found["usd_at_list_price"] > 0
     assert json.loads((tmp_path / "report.json").read_text()) == found
     assert (tmp_path / "lift.png").stat().st_size > 10_000
 
@@ -130,6 +131,10 @@ def test_a_clear_difference_is_shown_and_a_wavering_one_is_not() -> None:
     unsure = conclude(pairs([0.3, -0.2, 0.28, 0.1], [0.02, -0.03, 0.05, 0.0]))
     assert "nothing is shown" in unsure.failures[0]
     assert "proves nothing" in as_markdown(unsure, updates=3, days=8)
+
+
+def test_a_lift_that_is_no_number_shows_nothing() -> None:
+    assert conclude(pairs([0.3, float("nan"), 0.28, 0.4], [0.0, 0.0, 0.0, 0.0])).failures
 
 
 def test_arms_with_unlike_numbers_of_updates_prove_nothing() -> None:
