@@ -23,7 +23,8 @@ def __getattr__(name: str) -> Celery:
     if name == "app":
         # Imported on demand: `import app.config` must not pay for Celery.
         # The control commands come along, because `celery -A app control` takes only those that its own process knows.
-        import workers.control  # noqa: F401 - registers by being imported
+        import workers.control
+        import workers.pulse  # noqa: F401 - both register by being imported
         from app.celery import app
 
         return app

@@ -34,6 +34,7 @@ TASK_QUEUES = {
     "app.tasks.community": UPKEEP,
     "app.tasks.persona": UPKEEP,
     "app.tasks.ppo_due": UPKEEP,
+    "app.tasks.echo": UPKEEP,
     "app.tasks.generation": GENERATION,
     "app.tasks.own_post": GENERATION,
     "app.tasks.summaries": GENERATION,
@@ -94,6 +95,7 @@ def settings() -> dict[str, Any]:
         "task_ignore_result": True,  # what happened is in Postgres
         "task_acks_late": True,  # tasks are idempotent; a killed worker's task may run again
         "worker_prefetch_multiplier": 1,
+        "worker_direct": True,  # a queue for each node alone, so that a health check asks exactly that one
         "task_queues": [Queue(name) for name in (*IO_QUEUES, *GENERATION_QUEUES, *TRAINING_QUEUES)],
         "task_default_queue": UPKEEP,
         "task_create_missing_queues": False,
@@ -115,6 +117,7 @@ app = Celery(
     "explorer",
     include=[
         "app.tasks.community",
+        "app.tasks.echo",
         "app.tasks.engagement",
         "app.tasks.generation",
         "app.tasks.persona",
