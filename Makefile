@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo prove up test test-proofs bench lint format docs clean
+.PHONY: demo prove up env test test-proofs test-docker bench lint format docs clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed: install Python 3.11, or set PYTHON=..."; exit 1; }
@@ -25,6 +25,12 @@ prove: $(INSTALLED)
 up: $(INSTALLED)
 	$(BIN)/explorer up
 
+# Needs no more than Python, because the machine that runs compose may have nothing else. FOR=x asks for the four keys.
+FOR ?= sandbox
+OUT ?= .env
+env:
+	@python3 scripts/make_env.py --for $(FOR) --out $(OUT)
+
 test: $(INSTALLED)
 	$(BIN)/pytest
 
@@ -34,6 +40,9 @@ bench: $(INSTALLED)
 
 test-proofs: $(INSTALLED)
 	$(BIN)/pytest -m proof
+
+test-docker: $(INSTALLED)
+	$(BIN)/pytest -m docker tests/docker
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

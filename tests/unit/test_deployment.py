@@ -1,0 +1,145 @@
+"""What the images and the compose file say, held to the code that they run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.celery import IO_QUEUES, settings
+from app.config import load_config
+from app.sandbox.community import TasteCommunity
+from app.sandbox.communityfile import load
+from workers.health import LONGEST_SECONDS
+from workers.io import arguments
+
+ROOT = Path(__file__).parents[2]
+COMPOSE_FILE = (ROOT / "docker-compose.yml").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_FILE)
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+ONE_SHOT = {"migrate", "sandbox-model"}
+
+
+def make_env(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "scripts/make_env.py", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def written(file: Path) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in file.read_text().splitlines() if not line.startswith("#"))
+
+
+def test_make_env_writes_all_that_compose_asks_for(tmp_path: Path) -> None:
+    assert make_env("--out", str(tmp_path / "env")).returncode == 0
+    values = written(tmp_path / "env")
+    assert set(re.findall(r"\$\{(\w+):\?", COMPOSE_FILE)) <= values.keys()
+    # A variable that compose does not read would be one that the services never see.
+    assert values.keys() - {"COMPOSE_PROFILES"} <= set(re.findall(r"\$\{(\w+)", COMPOSE_FILE))
+    assert (tmp_path / "env").stat().st_mode & 0o777 == 0o600
+    from app import clock
+
+    assert clock.parse(values["EXPLORER_CLOCK"]).speed > 1
+
+
+def test_two_envs_share_no_secret(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        make_env("--out", str(tmp_path / name))
+    one, two = written(tmp_path / "one"), written(tmp_path / "two")
+    secret = [name for name in one if "PASSWORD" in name or name.startswith("X_A")]
+    assert len(secret) == 7
+    assert not [name for name in secret if one[name] == two[name] or len(one[name]) < 20]
+
+
+def test_make_env_overwrites_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "env"
+    file.write_text("POSTGRES_PASSWORD=kept\n")
+    done = make_env("--out", str(file))
+    assert done.returncode == 1
+    assert "is there already and was left as it is" in done.stderr
+    assert file.read_text() == "POSTGRES_PASSWORD=kept\n"
+
+
+def test_the_requirements_are_those_of_pyproject() -> None:
+    script = [sys.executable, str(ROOT / "scripts/requirements.py")]
+    done = subprocess.run([*script, "sandbox", "ops"], capture_output=True, text=True, check=True)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert done.stdout.splitlines() == [*project["dependencies"], *extras["sandbox"], *extras["ops"]]
+    assert "torch" not in done.stdout
+    unknown = subprocess.run([*script, "gpus"], capture_output=True, text=True, check=False)
+    assert unknown.returncode == 1
+    assert "gpus: no such extra" in unknown.stderr
+
+
+def test_the_build_context_has_every_package_and_no_secret() -> None:
+    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert {package.split(".")[0] for package in packages} <= sent
+    assert not sent & {".env", ".git", "data", "checkpoints", "explorer.yaml"}
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - ONE_SHOT))
+def test_a_service_restarts_and_is_checked(name: str) -> None:
+    assert SERVICES[name]["restart"] == "unless-stopped"
+    assert SERVICES[name]["healthcheck"]["test"]
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - {"postgres", "redis"}))
+def test_our_own_containers_may_write_to_volumes_only(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"]
+    assert service["init"]
+    assert service["cap_drop"] == ["ALL"]
+    dockerfile = (ROOT / service["build"]["dockerfile"]).read_text()
+    assert "\nUSER explorer\n" in dockerfile
+
+
+def test_a_stopped_worker_has_time_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPLORER_CONFIG", str(ROOT / "explorer.example.yaml"))
+    soft = settings()["worker_soft_shutdown_timeout"]
+    for name in ("io-worker", "gpu-worker"):
+        assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) > soft
+        # Without it a worker that is told to end waits for its tasks for ever.
+        assert SERVICES[name]["environment"]["REMAP_SIGTERM"] == "SIGQUIT"
+
+
+def test_only_the_io_worker_and_the_sandbox_have_keys_of_x() -> None:
+    with_keys = {name for name, service in SERVICES.items() if "X_API_SECRET" in str(service.get("environment"))}
+    assert with_keys == {"io-worker", "sandbox"}
+
+
+def test_all_agree_on_world_time() -> None:
+    clocks = {name: service.get("environment", {}).get("EXPLORER_CLOCK") for name, service in SERVICES.items()}
+    without = {name for name, value in clocks.items() if value != "${EXPLORER_CLOCK:-wall}"}
+    assert without == {"postgres", "redis", "sandbox-model"}
+
+
+def test_the_checked_nodes_are_those_that_the_commands_start() -> None:
+    command = SERVICES["io-worker"]["command"]
+    assert command[:3] == ["python", "-m", "workers.io"]
+    name = command[command.index("--name") + 1]
+    assert SERVICES["io-worker"]["healthcheck"]["test"][-1] == name in LONGEST_SECONDS
+    assert arguments(name, 1)[1] == f"--hostname={name}@%h"
+    assert f"--queues={','.join(IO_QUEUES)}" in arguments(name, 1)
+    schedule = SERVICES["beat"]["command"][4]
+    assert schedule.startswith("--schedule=")
+    assert SERVICES["beat"]["healthcheck"]["test"][-1] == schedule
+
+
+def test_the_sandbox_bot_follows_members_of_the_sandbox() -> None:
+    config = load_config(ROOT / "deploy/sandbox.yaml")
+    members = {person.handle for person in TasteCommunity(load("default"), 1, "explorer_bot").people.members}
+    assert set(config.accounts_to_follow) <= members
+    assert SERVICES["sandbox-model"]["command"][-1] == config.model.hf_repo_id
+
+
+def test_what_compose_misses_it_names_with_the_remedy() -> None:
+    asked = re.findall(r"\$\{\w+:\?([^}]*)\}", COMPOSE_FILE)
+    assert len(asked) >= 7
+    assert all("make env" in remedy for remedy in asked)
