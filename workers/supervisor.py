@@ -19,6 +19,7 @@ log = structlog.get_logger()
 # A process that dies sooner than this after its start is broken rather than unlucky; each such death doubles the wait.
 HEALTHY_SECONDS = 20.0
 MAX_BACKOFF_SECONDS = 30.0
+LOWEST_PRIORITY = 19
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ class Supervisor:
         pid = self._processes[service.name].pid
         self._started[service.name] = time.monotonic()
         if service.nice:
-            os.setpriority(os.PRIO_PGRP, pid, service.nice)
+            # To set a lower value than our own needs a privilege, and a service manager may have given us a high one.
+            os.setpriority(os.PRIO_PGRP, pid, min(LOWEST_PRIORITY, os.nice(0) + service.nice))
             # Linux shares the processor among sessions first, and niceness counts only within one: a session of its
             # own has a niceness of its own (sched(7), "The autogroup feature").
             _tell_kernel(pid, "autogroup", service.nice)
