@@ -22,6 +22,14 @@ def test_it_posts_by_itself(compose: Compose) -> None:
     compose.wait_for("third post", 600, lambda: len(compose.posted()) >= 3)
 
 
+def test_the_image_without_torch_is_small(compose: Compose) -> None:
+    sizes = compose("exec", "-T", "beat", "du", "--summarize", "--bytes", "/venv", "/app").splitlines()
+    assert sum(int(line.split()[0]) for line in sizes) < 300e6
+    torch = "import importlib.util; print(importlib.util.find_spec('torch'))"
+    assert compose("exec", "-T", "beat", "python", "-c", torch) == "None\n"
+    assert compose("exec", "-T", "beat", "id", "--user") == "10001\n"
+
+
 def test_the_io_workers_share_the_work(compose: Compose) -> None:
     def workers_that_worked() -> int:
         command = ("celery", "-A", "app", "inspect", "stats", "--json", "--timeout", "10")
