@@ -17,8 +17,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from app.policy import shared_attention
+from app.policy.prefixes import MIN_SHARED, alike, common_prefix
 
-MIN_SHARED = 16  # tokens of common prefix below which reading them apart costs more than it saves
 BLOCK = 256  # tokens per block of the two-step draw
 COMPACT_AT = 0.25  # share of ended rows at which the batch is made smaller; doing so copies the cache
 
@@ -123,23 +123,24 @@ class Decoder:
     def batches(
         self, sequences: Sequence[Sequence[int]], size: int, *, prompts: Sequence[Sequence[int]]
     ) -> Iterator[Batch]:
-        """Cut sequences into batches of like lengths, sharing what all `prompts` begin with.
+        """Cut sequences into batches of like lengths, sharing what their prompts begin with.
 
         Args:
             sequences: what is read, each a prompt or a prompt with more after it.
             prompts: the part of each sequence that may be shared.
         """
-        shared = common_prefix(prompts) if len(prompts) > 1 else 0
-        shared = shared if shared >= MIN_SHARED else 0
-        prefix = self._read_prefix(sequences[0][:shared]) if shared else None
-        order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
-        count = -(-len(order) // size)
-        for at in range(count):  # of equal size: 25 and 25 rather than 32 and 18
-            members = order[at * len(order) // count : (at + 1) * len(order) // count]
-            rows = [torch.tensor(sequences[i][shared:], device=self._device) for i in members]
-            tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self._pad_id)
-            last = torch.tensor([len(row) - 1 for row in rows], device=self._device)
-            yield Batch(members, tokens, last, shared, prefix)
+        for group in alike(prompts):
+            shared = common_prefix([prompts[i] for i in group]) if len(group) > 1 else 0
+            shared = shared if shared >= MIN_SHARED else 0
+            prefix = self._read_prefix(sequences[group[0]][:shared]) if shared else None
+            order = sorted(group, key=lambda i: len(sequences[i]))
+            count = -(-len(order) // size)
+            for at in range(count):  # of equal size: 25 and 25 rather than 32 and 18
+                members = order[at * len(order) // count : (at + 1) * len(order) // count]
+                rows = [torch.tensor(sequences[i][shared:], device=self._device) for i in members]
+                tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self._pad_id)
+                last = torch.tensor([len(row) - 1 for row in rows], device=self._device)
+                yield Batch(members, tokens, last, shared, prefix)
 
     def _read_prefix(self, tokens: Sequence[int]) -> DynamicCache:
         cache = DynamicCache(config=self._config)
@@ -182,15 +183,6 @@ class Batch:
     @cached_property
     def row_numbers(self) -> Tensor:
         return torch.arange(len(self.last), device=self.last.device)
-
-
-def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
-    """Tokens that all prompts begin with, short of any prompt's last token: that one predicts."""
-    shortest, first = min(map(len, prompts)) - 1, prompts[0]
-    for at in range(shortest):
-        if any(prompt[at] != first[at] for prompt in prompts):
-            return at
-    return max(shortest, 0)
 
 
 def draw(logprobs: Tensor, uniform: Tensor) -> Tensor:

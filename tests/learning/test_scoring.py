@@ -99,3 +99,10 @@ def test_micro_batches_hold_every_sample_once_and_one_author_each():
     assert sorted(i for batch in batches for i in batch) == list(range(len(samples)))
     assert all(len({samples[i].author for i in batch}) == 1 for batch in batches)
     assert max(len(batch) for batch in batches) <= 4
+
+
+def test_micro_batches_keep_prompts_that_begin_alike_together():
+    one, other = list(range(2, 40)), [2, 3, *range(40, 2, -1)]
+    samples = [sample([*(one if i % 3 else other), 5 + i], [4]) for i in range(12)]
+    batches = micro_batches(samples, 4)
+    assert [len({i % 3 == 0 for i in batch}) for batch in batches] == [1, 1, 1]

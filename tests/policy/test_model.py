@@ -14,8 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.config import ModelConfig
 from app.policy.adapters import AdapterError
-from app.policy.decoding import common_prefix, draw
+from app.policy.decoding import draw
 from app.policy.model import LanguageModel, ModelError, banned_ids
+from app.policy.prefixes import common_prefix
 
 SHARED = list(range(10, 40))
 PROMPTS = [[*SHARED, *range(50, 50 + length)] for length in (1, 9, 4, 17, 2, 30, 6)]
