@@ -80,10 +80,9 @@ def _optimise(
     # eps 1e-5 as in openai/baselines and cleanrl; no weight decay: the KL term is what holds the policy.
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, eps=1e-5, weight_decay=0.0)
     ratios = (data.proximal - data.behaviour).sum(1)  # log π/μ of each sequence, as of its last forward pass
-    per_step = max(1, config.batch_size // config.micro_batch_size)
-    planned = config.epochs * math.ceil(len(data.batches) / per_step)
+    planned = list(_steps(data.batches, config.epochs, config.batch_size, seed))
     step, metrics, before = 0, dict(data.facts), [p.detach().clone() for p in parameters]
-    for chunk in _shuffled(data.batches, config.epochs, per_step, seed):
+    for chunk in planned:
         optimizer.zero_grad(set_to_none=True)
         stats = [
             _backward(model, data, batch, config, banned=banned, ratios=ratios, of=sum(map(len, chunk)))
@@ -103,7 +102,7 @@ def _optimise(
         optimizer.step()
         step += 1
         metrics |= {"ppo/grad_norm": norm, "ppo/learning_rate": config.learning_rate}
-        report(step, planned, metrics)
+        report(step, len(planned), metrics)
     return Trained(step, None, metrics)
 
 
@@ -180,12 +179,18 @@ def policy_loss(
     return loss, metrics
 
 
-def _shuffled(batches: list[list[int]], epochs: int, per_step: int, seed: int) -> Iterator[list[list[int]]]:
+def _steps(batches: list[list[int]], epochs: int, size: int, seed: int) -> Iterator[list[list[int]]]:
+    """The micro-batches of each optimiser step: shuffled anew every epoch, and as many as make up `size` samples."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
-        order = torch.randperm(len(batches), generator=generator).tolist()
-        for start in range(0, len(order), per_step):
-            yield [batches[i] for i in order[start : start + per_step]]
+        step: list[list[int]] = []
+        for at in torch.randperm(len(batches), generator=generator).tolist():
+            step.append(batches[at])
+            if sum(map(len, step)) >= size:
+                yield step
+                step = []
+        if step:
+            yield step
 
 
 def _averaged(stats: list[Metrics]) -> Metrics:

@@ -20,7 +20,7 @@ from app.learning.experience import (
     prepare,
     stop_reason,
 )
-from app.learning.ppo import policy_loss, train
+from app.learning.ppo import _steps, policy_loss, train
 from app.learning.scoring import acting_as, micro_batches, output_logprobs, policy_stack, score
 from tests.learning.conftest import BANNED, END, sample, shake, slow_logprobs, tiny_model, write
 
@@ -324,3 +324,17 @@ def test_loss_that_is_not_finite_is_an_error():
         train(model, broken, CONFIG, banned=BANNED)
     assert CONFIG.min_ess < SEQUENCE_ESS
     assert END not in BANNED
+
+
+def test_every_epoch_uses_each_micro_batch_once_in_steps_of_enough_samples():
+    batches = [[0, 1, 2], [3], [4, 5], [6, 7, 8], [9]]
+    steps = list(_steps(batches, 2, 4, seed=3))
+    taken = [batch for step in steps for batch in step]
+    assert sorted(taken[:5]) == sorted(taken[5:]) == sorted(batches)
+    used = 0
+    for step in steps:
+        used += len(step)
+        ends_an_epoch = used in {5, 10}
+        assert sum(map(len, step)) >= 4 or ends_an_epoch
+        assert sum(map(len, step[:-1])) < 4
+    assert steps != list(_steps(batches, 2, 4, seed=4))

@@ -7,6 +7,7 @@ import random
 import pytest
 import torch
 
+from app.learning import scoring
 from app.learning.scoring import acting_as, micro_batches, output_logprobs, policy_stack, reference_stack, score
 from tests.learning.conftest import BANNED, VOCABULARY, sample, shake, slow_logprobs, tiny_model
 
@@ -106,3 +107,14 @@ def test_micro_batches_keep_prompts_that_begin_alike_together():
     samples = [sample([*(one if i % 3 else other), 5 + i], [4]) for i in range(12)]
     batches = micro_batches(samples, 4)
     assert [len({i % 3 == 0 for i in batch}) for batch in batches] == [1, 1, 1]
+
+
+def test_micro_batches_hold_no_more_tokens_than_fit(monkeypatch):
+    monkeypatch.setattr(scoring, "MAX_TOKENS", 40)
+    samples = [sample([3] * (2 + i), [4] * 3) for i in range(14)] + [sample([5] * 90, [4])]
+    batches = micro_batches(samples, 8)
+    assert sorted(i for batch in batches for i in batch) == list(range(15))
+    assert max(map(len, batches)) <= 8
+    for batch in batches:
+        longest = max(len(samples[i].prompt_ids) + len(samples[i].output_ids) for i in batch)
+        assert len(batch) == 1 or len(batch) * longest <= 40 + 2 * len(batch)  # the shared start is not counted
