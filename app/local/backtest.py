@@ -31,7 +31,7 @@ from dbs.models import LedgerEntry, Post
 from dbs.states import PostState
 
 REPORT = "report.json"
-DRAFTS_PER_UPDATE = 120
+DRAFTS_PER_UPDATE = 96
 # A community that answers so little that nothing is ever learnt must not be lived in for ever.
 LONGEST = timedelta(days=90)
 WRITING = [LoopName.TIMELINE, LoopName.MENTIONS, LoopName.GENERATION, LoopName.OWN_POSTS]

@@ -33,7 +33,7 @@ SPEED = 480.0
 ROUNDS = 3
 # What a run has to reach, and how long it may take for it, in wall seconds.
 MIN_FOLLOWED, MIN_JUDGED, MIN_POSTED = 5, 50, 24
-TIME_LIMIT, ROUND_LIMIT = 300.0, 120.0
+TIME_LIMIT, ROUND_LIMIT = 300.0, 150.0
 STILL_AT_THE_END: list[LoopName] = [loop for loop in LoopName if loop not in {LoopName.PUBLISHING, LoopName.ENGAGEMENT}]
 
 
@@ -55,7 +55,7 @@ def demo_config(directory: Path, model: Path) -> dict[str, Any]:
             "max_replies_per_turn": 14,
         },
         "safety": {"max_posts_per_hour": 300, "max_posts_per_day": 2400, "author_cooldown": 1},
-        "ppo": {"gate": "demo", "reward_age": 240, "min_samples": 56, "max_samples": 112},
+        "ppo": {"gate": "demo", "reward_age": 240, "min_samples": 48, "max_samples": 96},
     }
 
 

@@ -33,7 +33,8 @@ from dbs.session import Database
 from dbs.states import Kind
 
 EXAMPLES_PER_TOPIC = 8
-DRAFTS_PER_PROMPT = 4
+DRAFTS_PER_PROMPT = 4  # of the first and of the current checkpoint, which the lift compares
+DRAFTS_BETWEEN = 1  # of those served in between, which only the curve shows
 SEED = 20_260_105
 BOOTSTRAPS = 4000
 HOSTILE = 0.5  # of the sandbox's trait, which a single insult brings to 0.63
@@ -122,7 +123,8 @@ class Measurement:
         points = []
         for row, stack in self._checkpoints:
             self._model.use([path for _, path in stack])
-            found = self._earned()
+            compared = row is self._checkpoints[0][0] or row.checkpoint_id == self._current_id
+            found = self._earned(DRAFTS_PER_PROMPT if compared else DRAFTS_BETWEEN)
             earned[row.checkpoint_id] = found.by_prompt
             low, high = interval(found.by_prompt)
             points.append(
@@ -142,8 +144,8 @@ class Measurement:
         lift, ci95 = relative_lift(start, end)
         return {"lift": lift, "lift_ci95": ci95, "curve": [asdict(point) for point in points]}
 
-    def _earned(self) -> Earned:
-        asked = [item for item in self._asked for _ in range(DRAFTS_PER_PROMPT)]
+    def _earned(self, drafts: int) -> Earned:
+        asked = [item for item in self._asked for _ in range(drafts)]
         samples = self._model.sample(
             [item.prompt.token_ids for item in asked],
             temperature=self._config.model.temperature,
@@ -163,7 +165,7 @@ class Measurement:
         worth = iter(truth["engagement"] for truth in truths)
         values = np.asarray([next(worth) if text is not None else 0.0 for text in said])
         return Earned(
-            by_prompt=values.reshape(len(self._asked), DRAFTS_PER_PROMPT).mean(axis=1),
+            by_prompt=values.reshape(len(self._asked), drafts).mean(axis=1),
             refused=sum(text is None for text in said) / len(said),
             hostile=_mean([truth["traits"]["hostility"] >= HOSTILE for truth in truths]),
             words=_mean([len(text.split()) for text in said if text is not None]),
