@@ -20,6 +20,7 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -94,16 +95,56 @@ class LoraConfig(Section):
 
 
 class SFTConfig(Section):
+    """The jump start: which posts are gathered, and the training on them (`docs/jump-start.md`)."""
+
     approximate_tokens: int = Field(
         default=8_000_000_000,
         ge=1,
         description="Tokens to pull from X, about; 8B is near optimal for 360M parameters (arXiv 2203.15556).",
+    )
+    source: Literal["x", "archive", "jsonl", "dataset"] = Field(
+        default="x",
+        description="Where posts come from: X, one's own X archive, JSONL, a Hugging Face data set on disk.",
+    )
+    path: str | None = Field(
+        default=None, description="The archive's zip, the JSONL file, or the data set's directory."
+    )
+    train_on_live_x: bool = Field(
+        default=False,
+        description="Whether a model may be trained on other people's posts from the live X. X's developer guidelines "
+        "forbid it; its agreement forbids it for foundation and frontier models. The decision is the operator's.",
+    )
+    languages: list[str] = Field(
+        default=["en"], description="Languages that are kept, as X names them; empty keeps every one."
+    )
+    max_cost: float = Field(default=50.0, ge=0, description="Most US dollars that the whole data set may cost.")
+    max_memory_gb: float = Field(default=4.0, gt=0, description="Resident memory, in GB, at which gathering ends.")
+    file_bytes: int = Field(
+        default=500_000_000, ge=1000, le=1_000_000_000, description="Size, in bytes, at which a file is closed."
+    )
+    posts_per_account: int = Field(default=3200, ge=5, le=3200, description="Posts read of an account; X gives 3,200.")
+    read_reposts: bool = Field(
+        default=False, description="Read (and pay for) reposts too, which only to count them takes."
+    )
+    read_parents: bool = Field(default=True, description="Read (and pay for) the posts that replies answer.")
+    max_similarity: float = Field(
+        default=0.8, gt=0, le=1, description="Likeness to a post already kept (0 to 1) at which a post is dropped."
     )
     lora: LoraConfig = LoraConfig()
     learning_rate: float = Field(default=2e-4, gt=0, lt=1)
     epochs: float = Field(default=1.0, gt=0, le=100)
     batch_size: int = Field(default=16, ge=1, description="Packed sequences per optimiser step.")
     max_length: int = Field(default=512, ge=32, le=8192, description="Tokens per packed sequence.")
+    max_minutes: Minutes = Field(default=6 * 60 - 30, description="Wall minutes after which training ends by itself.")
+    held_out_share: float = Field(
+        default=0.1, gt=0, le=0.5, description="Share of the authors, and of the newest posts, kept for measuring."
+    )
+
+    @model_validator(mode="after")
+    def _has_its_path(self) -> SFTConfig:
+        if self.source != "x" and not self.path:
+            raise ValueError(f"source {self.source!r} needs path; name the file or directory, or use source 'x'")
+        return self
 
 
 REWARD_PRESETS = {

@@ -44,6 +44,7 @@ class VibeBot:
         x_interactor: the client of X; by default one with the keys of the environment.
 
     Attributes:
+        context: what the stage functions and the jump start work with.
         bot_db, engagement_db, community_db, quotes_comments_db: connectors that each see the newest committed rows.
     """
 
@@ -56,10 +57,10 @@ class VibeBot:
         secrets: Secrets | None = None,
     ) -> None:
         self.config = config
-        self._context = BotContext(config, secrets=secrets, db=db, x_interactor=x_interactor)
-        self.db = self._context.db
-        self._context.enrol()
-        self.x_interactor = self._context.x
+        self.context = BotContext(config, secrets=secrets, db=db, x_interactor=x_interactor)
+        self.db = self.context.db
+        self.context.enrol()
+        self.x_interactor = self.context.x
         self._load_accounts()
         # Autocommit: a connector that is kept must see what the stages commit after it was made.
         session = Session(self.db.engine.execution_options(isolation_level="AUTOCOMMIT"))

@@ -132,13 +132,25 @@ class XInteractor:
         return _flat(pages, max_tweets)
 
     def get_user_posts(
-        self, user_id: str, max_posts: int, since_id: str | None = None, pagination_token: str | None = None
+        self,
+        user_id: str,
+        max_posts: int,
+        since_id: str | None = None,
+        pagination_token: str | None = None,
+        *,
+        until_id: str | None = None,
+        reposts: bool = False,
     ) -> Iterator[Page]:
-        """A user's posts without reposts, page by page, newest first; X goes 3,200 back.
+        """A user's posts, page by page, newest first; X goes 3,200 back.
 
-        Each page costs a request when it is asked for. To go on later, pass the last page's `next_token`. The last page
-        may run over `max_posts` by up to four, because X gives no fewer than five.
+        Each page costs a request when it is asked for. To go on later, pass the last page's `next_token`, or, days
+        later, the id of its oldest post as `until_id`, which does not expire. The last page may run over `max_posts` by
+        up to four, because X gives no fewer than five.
         https://docs.x.com/x-api/posts/user-posts-timeline-by-user-id
+
+        Args:
+            until_id: only posts older than this one.
+            reposts: include plain reposts, which cost as much as any other post.
         """
         return self._requester.pages(
             Endpoint.USER_POSTS,
@@ -148,7 +160,8 @@ class XInteractor:
             smallest=5,
             since_id=since_id,
             token=pagination_token,
-            exclude="retweets",
+            until_id=until_id,
+            exclude=None if reposts else "retweets",
         )
 
     def get_own_posts(self, max_posts: int, start_time: datetime | None = None) -> list[Tweet]:

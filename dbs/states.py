@@ -113,3 +113,22 @@ class RunState(StrEnum):
     SUCCEEDED = "succeeded"
     STOPPED = "stopped"  # ended by a rule of its own, e.g. the effective sample size
     FAILED = "failed"
+
+
+class DataSetState(StrEnum):
+    OPEN = "open"  # being gathered, or waiting to be gone on with
+    COMPLETE = "complete"
+
+
+class SourceState(StrEnum):
+    READING = "reading"
+    EXHAUSTED = "exhausted"  # the source gives no older post
+    PROTECTED = "protected"
+    GONE = "gone"  # suspended or deleted
+
+
+class StepState(StrEnum):
+    RUNNING = "running"
+    DONE = "done"
+    SKIPPED = "skipped"
+    FAILED = "failed"

@@ -19,3 +19,9 @@ def snowflake_time(x_post_id: str) -> datetime:
     """
     milliseconds = (int(x_post_id) >> TIME_SHIFT) + EPOCH_MS
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def snowflake_at(moment: datetime) -> str:
+    """The least id that a post made at a moment can have; posts made before it have smaller ones."""
+    milliseconds = round(moment.timestamp() * 1000) - EPOCH_MS
+    return str(max(0, milliseconds) << TIME_SHIFT)

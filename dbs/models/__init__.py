@@ -3,6 +3,7 @@
 from dbs.models.base import Base
 from dbs.models.community import Bot, Community, Membership, SeedHandle
 from dbs.models.drafts import Draft, DraftSample, PersonaVersion
+from dbs.models.jump_start import DataSet, DataSetAccount, Forgotten, KickoffStep
 from dbs.models.learning import Checkpoint, GateVerdict, Reward, TrainingRun, TrainingSample
 from dbs.models.operations import Capability, Cursor, Event, Lease, LedgerEntry, Loop, RateWindow
 from dbs.models.posts import Engagement, Post, QuoteComment
@@ -15,12 +16,16 @@ __all__ = [
     "Checkpoint",
     "Community",
     "Cursor",
+    "DataSet",
+    "DataSetAccount",
     "Draft",
     "DraftSample",
     "Engagement",
     "Event",
+    "Forgotten",
     "GateVerdict",
     "Judgement",
+    "KickoffStep",
     "Lease",
     "LedgerEntry",
     "Loop",

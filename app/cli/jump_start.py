@@ -1,0 +1,88 @@
+"""Commands of the jump start: `explorer data-set`, `explorer jump-start`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli.common import DEFAULT_CONFIG, Config, bot
+
+if TYPE_CHECKING:
+    from app.data.estimate import Estimate
+    from app.data.gathering import Gathered, Progress
+
+app = typer.Typer()
+Yes = Annotated[bool, typer.Option("--yes", help="Agree to what it will cost, without being asked.")]
+
+
+@app.command("data-set")
+def data_set(
+    yes: Yes = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Remove the data set there is and begin anew.")] = False,
+    wait: Annotated[bool, typer.Option(help="Wait for X's windows rather than end and be called again.")] = True,
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Gather the posts that the jump start trains on; goes on where it was. Says what it will cost, and asks."""
+    from app.community import load_community
+    from app.data import manifest
+    from app.data.gathering import gather
+    from app.loops import PutOff
+
+    context = bot(config)
+    if fresh:
+        with context.db.transaction() as session:
+            manifest.discard(session, context.config)
+    try:
+        if context.config.sft.source == "x":
+            load_community(context.db, context.x, context.config)
+        with progress_line() as line:
+            found = gather(context, agree=asker(yes=yes), report=line, wait=wait)
+    except PutOff as put_off:
+        when = f"from {put_off.until:%F %T} UTC (world time)" if put_off.until else "later"
+        typer.echo(f"{put_off}\neverything read so far is kept; call it again {when}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(summary(found))
+
+
+def asker(*, yes: bool) -> Callable[[Estimate], bool]:
+    """How a person agrees: by `--yes`, or when asked at a terminal; from anywhere else nobody has agreed."""
+    import sys
+
+    def agree(expected: Estimate) -> bool:
+        typer.echo(f"The data set: {expected}.")
+        return yes or (sys.stdin.isatty() and typer.confirm("Go on?"))
+
+    return agree
+
+
+def summary(found: Gathered) -> str:
+    """What was gathered, in a few lines."""
+    dropped = ", ".join(f"{name} {count}" for name, count in sorted(found.dropped.items())) or "nothing"
+    return (
+        f"{found.posts:,} posts, some {found.tokens:,} tokens, in {found.files} file(s) in {found.directory}\n"
+        f"dropped: {dropped}\nspent: ${found.usd:.2f}; {found.reason}"
+    )
+
+
+class progress_line:  # noqa: N801 - used as a context manager
+    """One line that shows how far gathering is; on a terminal only."""
+
+    def __enter__(self) -> progress_line:
+        from rich.console import Console
+
+        self._status = Console(stderr=True).status("reading")
+        self._status.start()
+        return self
+
+    def __call__(self, progress: Progress) -> None:
+        left = f", {timedelta(seconds=round(progress.left.total_seconds()))} left" if progress.left else ""
+        self._status.update(
+            f"{progress.posts:,} posts, {progress.tokens:,} tokens, ${progress.usd:.2f}, "
+            f"{progress.accounts_left} account(s) to go, {progress.rate:,.0f} posts/s{left}"
+        )
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()

@@ -1,0 +1,92 @@
+"""The jump start: the data set with its cursors, what must never come back into it, and the steps of the kick-off."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import BigInteger, Index, Numeric
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from dbs.models.base import Base, JSONObject, bot_id, one_of
+from dbs.states import DataSetState, SourceState, StepState
+
+
+class DataSet(Base):
+    __tablename__ = "data_sets"
+    __table_args__ = (
+        one_of("state", DataSetState),
+        {
+            "comment": "The data set of the jump start, one per bot. `files` says which bytes of each file count; what stands "
+            "behind them was written by a process that died before it committed, and is written over."
+        },
+    )
+
+    bot_id: Mapped[str] = bot_id(primary_key=True)
+    state: Mapped[str] = mapped_column(comment="open or complete.")
+    reason: Mapped[str | None] = mapped_column(comment="Which limit ended it, or what it waits for.")
+    settings: Mapped[JSONObject] = mapped_column(
+        JSONB, comment="The source and the filters it was begun with; others need a new data set."
+    )
+    files: Mapped[list[JSONObject]] = mapped_column(
+        JSONB, comment="Per file, in order: bytes that count (the closing bracket not among them), and posts."
+    )
+    posts: Mapped[int] = mapped_column(BigInteger, comment="Posts kept.")
+    characters: Mapped[int] = mapped_column(BigInteger, comment="Characters of their texts; four are about a token.")
+    dropped: Mapped[JSONObject] = mapped_column(JSONB, comment="Posts dropped, by reason.")
+    usd: Mapped[Decimal] = mapped_column(Numeric(12, 6), comment="What the pages that count have cost, in US dollars.")
+    before_id: Mapped[str | None] = mapped_column(
+        comment="X id that every post is older than: the moment it was begun; NULL for other sources."
+    )
+    agreed: Mapped[JSONObject | None] = mapped_column(
+        JSONB, comment="The estimate that a person agreed to; NULL before."
+    )
+    begun_at: Mapped[datetime] = mapped_column(comment="World time.")
+    updated_at: Mapped[datetime] = mapped_column(comment="Wall time of the last page.")
+
+
+class DataSetAccount(Base):
+    __tablename__ = "data_set_accounts"
+    __table_args__ = (
+        one_of("state", SourceState),
+        Index("ix_data_set_accounts_turn", "bot_id", "turns", "position"),
+        {"comment": "How far each account has been read into the data set. Whoever has had the fewest turns is next."},
+    )
+
+    bot_id: Mapped[str] = bot_id(primary_key=True)
+    account: Mapped[str] = mapped_column(primary_key=True, comment="X id of the account, or a name of the source's.")
+    position: Mapped[int] = mapped_column(comment="Its place in the round.")
+    state: Mapped[str] = mapped_column(comment="reading, exhausted, protected, or gone.")
+    reason: Mapped[str | None] = mapped_column(comment="What X said where it cannot be read.")
+    cursor: Mapped[str | None] = mapped_column(comment="Where its next page begins; NULL at the first.")
+    turns: Mapped[int] = mapped_column(comment="Pages read.")
+    read: Mapped[int] = mapped_column(comment="Posts read.")
+    kept: Mapped[int] = mapped_column(comment="Posts kept.")
+    updated_at: Mapped[datetime] = mapped_column(comment="Wall time.")
+
+
+class Forgotten(Base):
+    __tablename__ = "forgotten"
+    __table_args__ = ({"comment": "Posts and users that were removed and must not come back."},)
+
+    bot_id: Mapped[str] = bot_id(primary_key=True)
+    subject: Mapped[str] = mapped_column(primary_key=True, comment="X id of the post or user.")
+    reason: Mapped[str] = mapped_column(comment="by hand, or no longer shown by X.")
+    at: Mapped[datetime] = mapped_column(comment="Wall time.")
+
+
+class KickoffStep(Base):
+    __tablename__ = "kickoff_steps"
+    __table_args__ = (
+        one_of("state", StepState),
+        {"comment": "The steps of the kick-off and how each went. A step that is done is not done again."},
+    )
+
+    bot_id: Mapped[str] = bot_id(primary_key=True)
+    step: Mapped[str] = mapped_column(primary_key=True, comment="databases, community, data_set, sft, loops.")
+    state: Mapped[str] = mapped_column(comment="running, done, skipped or failed.")
+    detail: Mapped[str | None] = mapped_column(comment="What it came to, or why it was skipped or failed.")
+    attempts: Mapped[int] = mapped_column(comment="Times it was begun.")
+    started_at: Mapped[datetime] = mapped_column(comment="Wall time of the last attempt.")
+    finished_at: Mapped[datetime | None] = mapped_column(comment="Wall time; NULL while it runs.")
