@@ -82,13 +82,15 @@ class PromptBuilder:
     Args:
         tokenizer: a fast tokenizer with a chat template.
         max_tokens: longest prompt; context is left out, the oldest first, to keep to it.
+        examples: show the model how it is done; a model that is trained on the answer itself needs none.
 
     Raises:
         PromptError: the tokenizer would turn text into special tokens even when told not to.
     """
 
-    def __init__(self, tokenizer: Any, max_tokens: int) -> None:
+    def __init__(self, tokenizer: Any, max_tokens: int, *, examples: bool = True) -> None:
         self._tokenizer = tokenizer
+        self._examples = examples
         self._max_tokens = max_tokens
         self._special = special_ids(tokenizer)
         for token in tokenizer.convert_ids_to_tokens(sorted(self._special)):
@@ -105,7 +107,7 @@ class PromptBuilder:
 
     def own_post(self, persona: PersonaConfig, topic: str, talk: Sequence[Said] = ()) -> Prompt:
         """A post of its own on a topic, with what the community says about it, the oldest first."""
-        talk, examples = list(talk), list(POST_EXAMPLES)
+        talk, examples = list(talk), list(POST_EXAMPLES if self._examples else ())
         while True:
             turns = [("system", _system(persona))]
             for subject, answer in examples:
@@ -153,9 +155,13 @@ class PromptBuilder:
                 return prompt
             shown.pop(0)
 
+    def answer(self, text: str) -> list[int]:
+        """What the model shall say after a prompt, and that it ends there."""
+        return [*self._data_ids(_clean(text).replace("\n", " ")), int(self._tokenizer.eos_token_id)]
+
     def _answer(self, persona: PersonaConfig, target: Target, request: str) -> Prompt:
         """Leave out the oldest posts of the thread, then the summary, then examples, then the end of the post."""
-        examples = list(REPLY_EXAMPLES)
+        examples = list(REPLY_EXAMPLES if self._examples else ())
         while True:
             turns = [("system", _system(persona))]
             for handle, text, answer in examples:

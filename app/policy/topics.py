@@ -67,12 +67,12 @@ def choose_topic(
     fresh = {topic: chance for topic, chance in chances.items() if topic not in avoid} or chances
     chances = _shared(fresh, 1.0)
     (text,) = chooser.choices(list(chances), weights=list(chances.values()))
-    wanted = _words(text)
-    talk = [post for post in heard if wanted & _words(post.text)]
+    wanted = topic_words(text)
+    talk = [post for post in heard if wanted & topic_words(post.text)]
     return Topic(text, chances[text], talk[-MOST_TALK:])
 
 
-def _words(text: str) -> set[str]:
+def topic_words(text: str) -> set[str]:
     """The words of a text that could be a topic."""
     plain = canonical(MENTION.sub(" ", text)).replace("'", "").replace("’", "")
     return {word for word in WORD.findall(plain) if word not in ENGLISH_STOP_WORDS | EMPTY_WORDS}
@@ -82,17 +82,17 @@ def _voices(heard: Sequence[Heard]) -> dict[str, set[str]]:
     """Who used each word: one person who says a word ten times is one voice."""
     voices: defaultdict[str, set[str]] = defaultdict(set)
     for post in heard:
-        for word in _words(post.text):
+        for word in topic_words(post.text):
             voices[word].add(post.author_id)
     return voices
 
 
 def _speakers(topic: str, voices: dict[str, set[str]]) -> set[str]:
-    return set().union(*(voices.get(word, set()) for word in _words(topic)))
+    return set().union(*(voices.get(word, set()) for word in topic_words(topic)))
 
 
 def _talked_about(voices: dict[str, set[str]], known: Sequence[str]) -> dict[str, float]:
-    already = set().union(*(_words(interest) for interest in known))
+    already = set().union(*(topic_words(interest) for interest in known))
     counts = Counter({word: len(who) for word, who in voices.items() if word not in already})
     return {word: float(count) for word, count in counts.most_common(MOST_TOPICS) if count >= FEWEST_VOICES}
 
