@@ -1,4 +1,4 @@
-"""Commands of the jump start: `explorer data-set`, `explorer jump-start`."""
+"""Commands of the jump start: `explorer data-set`, `explorer jump-start`, `explorer kickoff`."""
 
 from __future__ import annotations
 
@@ -45,6 +45,51 @@ def data_set(
         typer.echo(f"{put_off}\neverything read so far is kept; call it again {when}", err=True)
         raise typer.Exit(1) from None
     typer.echo(summary(found))
+
+
+@app.command("jump-start")
+def jump_start(config: Config = DEFAULT_CONFIG) -> None:
+    """Train on the data set in this process; the adapter becomes the reference. Goes on where it was stopped."""
+    from app.data.jump_start import train
+
+    outcome = train(bot(config), report=show_step)
+    typer.echo(f"{outcome.state}: {outcome.reason or outcome.checkpoint_id}")
+    for name, value in sorted(outcome.metrics.items()):
+        typer.echo(f"  {name} {value:.4g}")
+    if outcome.state == "skipped":
+        raise typer.Exit(1)
+
+
+@app.command("kickoff")
+def kickoff(
+    yes: Yes = False,
+    here: Annotated[bool, typer.Option("--here", help="Train in this process, not on the training node.")] = False,
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Databases, community, data set, training, loops: whatever of it is not done yet. May be interrupted anywhere."""
+    from app.config import load_config
+    from app.context import BotContext
+    from app.kickoff import Hands, StepFailed, kick_off
+    from app.loops import PutOff
+
+    def send() -> None:
+        from app.celery import app as celery
+
+        celery.send_task("app.tasks.jump_start")
+
+    context = BotContext(load_config(config))
+    hands = Hands(agree=asker(yes=yes), say=typer.echo, send=None if here else send, training=show_step)
+    try:
+        kick_off(context, hands)
+    except (PutOff, StepFailed) as error:
+        typer.echo(f"{error}\nwhat is done stays done; call it again", err=True)
+        raise typer.Exit(1) from None
+
+
+def show_step(step: int, steps: int, metrics: dict[str, float]) -> None:
+    """One line for a step of a training."""
+    shown = ", ".join(f"{name.removeprefix('sft/')} {value:.4g}" for name, value in metrics.items())
+    typer.echo(f"step {step}/{steps}: {shown}", err=True)
 
 
 def asker(*, yes: bool) -> Callable[[Estimate], bool]:

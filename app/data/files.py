@@ -166,6 +166,11 @@ def positions(directory: Path, entries: Sequence[FileEntry], since: int = 0) -> 
                 offset += len(line)
 
 
+def records(directory: Path, entries: Sequence[FileEntry]) -> Iterator[Record]:
+    """The records that count, in order, without those forgotten."""
+    return (record for _, record in positions(directory, entries))
+
+
 def end_of(entries: Sequence[FileEntry]) -> int:
     """The position behind the last record that counts, its separator included."""
     if not entries or not entries[-1].posts:

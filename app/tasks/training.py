@@ -1,4 +1,7 @@
-"""PPO. The turn is claimed on an I/O worker, where it costs nothing; a run has a process of its own on training@."""
+"""PPO and the jump start: each run has a process of its own on training@.
+
+PPO's turn is claimed on an I/O worker, where it costs nothing.
+"""
 
 from __future__ import annotations
 
@@ -41,4 +44,16 @@ def ppo() -> None:
         outcome = run_ppo(bot.config, bot.db)
     if outcome.promoted:
         # The fast path only: every batch compares the pointer in Postgres anyway.
+        app.control.broadcast("reload_checkpoint")
+
+
+@app.task(name="app.tasks.jump_start")
+def jump_start() -> None:
+    # Imported here, because an I/O worker that loads this module must stay without torch.
+    from app.data.jump_start import train
+
+    bot = process_context()
+    with structlog.contextvars.bound_contextvars(bot_id=bot.config.bot_id):
+        outcome = train(bot)
+    if outcome.checkpoint_id is not None:
         app.control.broadcast("reload_checkpoint")
