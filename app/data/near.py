@@ -44,6 +44,7 @@ class NearDuplicates:
         self._likeness = likeness
         self._slots = slots
         self._memory = mmap.mmap(-1, BANDS * slots * 8)
+        self._last: tuple[str, list[tuple[int, int]]] = ("", [])
         self._table = memoryview(self._memory).cast("Q")
 
     def has(self, text: str) -> bool:
@@ -70,7 +71,13 @@ class NearDuplicates:
         self._table.release()
         self._memory.close()
 
-    def _places(self, plain: str) -> Iterator[tuple[int, int]]:
+    def _places(self, plain: str) -> list[tuple[int, int]]:
+        """Slot and tag of a text in each band. The last ones are kept: who asks for a text mostly adds it next."""
+        if self._last[0] != plain:
+            self._last = (plain, list(self._bands(plain)))
+        return self._last[1]
+
+    def _bands(self, plain: str) -> Iterator[tuple[int, int]]:
         hashes = [zlib.crc32(" ".join(run).encode()) for run in shingles(plain)]
         if not hashes:
             return

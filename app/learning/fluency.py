@@ -40,6 +40,37 @@ def perplexity(model: Any, examples: Sequence[Example], pad_id: int) -> float:
     return math.exp(total / count)
 
 
+@torch.no_grad()
+def write(
+    model: Any, tokenizer: Any, examples: Sequence[Example], *, temperature: float, most_tokens: int
+) -> list[str]:
+    """What a model answers to each prompt, sampled; the same weights write the same."""
+    end = int(tokenizer.eos_token_id)
+    was_training = model.training
+    model.eval()
+    torch.manual_seed(0)
+    texts: list[str] = []
+    for batch in _batches(examples):
+        longest = max(len(example.prompt_ids) for example in batch)
+        pads = [longest - len(example.prompt_ids) for example in batch]
+        rows = [[end] * pad + example.prompt_ids for pad, example in zip(pads, batch, strict=True)]
+        mask = [[0] * pad + [1] * (longest - pad) for pad in pads]
+        written = model.generate(
+            input_ids=torch.tensor(rows, device=model.device),
+            attention_mask=torch.tensor(mask, device=model.device),
+            do_sample=True,
+            temperature=temperature,
+            top_k=0,
+            top_p=1.0,
+            max_new_tokens=most_tokens,
+            pad_token_id=end,
+            eos_token_id=end,
+        )
+        texts += [str(text).strip() for text in tokenizer.batch_decode(written[:, longest:], skip_special_tokens=True)]
+    model.train(was_training)
+    return texts
+
+
 def general_english(tokenizer: Any, begin: int) -> list[Example]:
     """Prose that has nothing to do with any community: paragraphs of Python's own documentation.
 

@@ -10,7 +10,7 @@ import gc
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,23 @@ from trl.trainer.sft_config import SFTConfig as TrainerConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from app.config import ConfigError, PersonaConfig, VibeBotConfig
-from app.learning.conversations import Conversations, Example, Records, Split, held_out, mean_tokens, split_of
-from app.learning.fluency import general_english, perplexity
+from app.learning.conversations import (
+    Conversations,
+    Example,
+    Records,
+    Split,
+    held_out,
+    mean_tokens,
+    said,
+    split_of,
+)
+from app.learning.fluency import distance, general_english, overlap, perplexity, style, write
 from app.policy.hardware import device_of, dtype_of
 
 log = structlog.get_logger()
 
 MEASURED = 200  # held-out examples of each kind
+WRITTEN = 32  # answers sampled to held-out prompts, before and after
 SAMPLED = 500  # examples whose length says how many steps an epoch has
 SAVES = 20  # times that a run leaves something to go on from
 FEATURES = Features({"input_ids": List(Value("int32")), "completion_mask": List(Value("int8"))})
@@ -86,6 +96,8 @@ def train(job: Job, report: Report) -> Trained:
     sets = {**{f"held_out_{kind}": found for kind, found in measured.items()}}
     sets["general"] = general_english(tokenizer, tokenizer.eos_token_id)
     before = _perplexities(model, sets, tokenizer, "before")
+    asked = [example for found in measured.values() for example in found][:WRITTEN]
+    style_before = _style(job, model, tokenizer, asked, "before")
     report(0, steps, before)
     watch = _Watch(report, steps, sft.max_minutes)
     trainer = _trainer(job, model, tokenizer, steps, _stream(job.records, split, conversations))
@@ -94,9 +106,11 @@ def train(job: Job, report: Report) -> Trained:
     trainer.train(resume_from_checkpoint=_to_go_on_from(job.work))
     seconds = time.monotonic() - began
     after = _perplexities(trainer.model, sets, tokenizer, "after")
+    texts = (said(record.text) for record in split.training(job.records))
+    style_after = _style(job, trainer.model, tokenizer, asked, "after", trained_on=texts)
     state = get_peft_model_state_dict(trainer.model)
     adapter_config = trainer.model.peft_config["default"].to_dict() | {"inference_mode": True}
-    metrics = before | after | _changes(before, after) | watch.last
+    metrics = before | after | _changes(before, after) | style_before | style_after | watch.last
     metrics |= {"steps": float(trainer.state.global_step), "seconds": seconds, "held_out_authors": len(split.authors)}
     stopped = watch.stopped
     del trainer, model
@@ -187,8 +201,8 @@ class _Watch(TrainerCallback):
         self.stopped: str | None = None
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:  # noqa: ARG002 - theirs
-        said = (logs or {}).items()
-        numbers = {f"sft/{name}": float(value) for name, value in said if isinstance(value, int | float)}
+        logged = (logs or {}).items()
+        numbers = {f"sft/{name}": float(value) for name, value in logged if isinstance(value, int | float)}
         if "sft/loss" in numbers:
             self.last = numbers
             self._report(int(state.global_step), self._steps, numbers)
@@ -206,6 +220,25 @@ def _perplexities(model: Any, sets: dict[str, list[Example]], tokenizer: Any, wh
         for name, examples in sets.items()
         if examples
     }
+
+
+def _style(
+    job: Job, model: Any, tokenizer: Any, asked: list[Example], when: str, *, trained_on: Iterable[str] | None = None
+) -> dict[str, float]:
+    """What the model writes to held-out prompts: its style's distance from what was answered there, and its overlap
+    with the training texts, where these are given.
+    """
+    if not asked:
+        return {}
+    options = job.config.model
+    texts = write(model, tokenizer, asked, temperature=options.temperature, most_tokens=options.max_new_tokens)
+    ours, theirs = style(texts), style([example.answer for example in asked])
+    shown = {f"style_{name}_{when}": value for name, value in ours.items()}
+    shown[f"style_distance_{when}"] = distance(ours, theirs)
+    if trained_on is not None:
+        shown |= {f"style_{name}_community": value for name, value in theirs.items()}
+        shown |= {f"overlap_{name}": value for name, value in overlap(texts, trained_on).items()}
+    return shown
 
 
 def _changes(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:

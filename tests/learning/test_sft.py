@@ -167,6 +167,9 @@ def test_the_adapter_becomes_the_reference_and_the_first_current_checkpoint(
         assert metrics[f"perplexity_held_out_{kind}_after"] < 0.85 * metrics[f"perplexity_held_out_{kind}_before"]
         assert metrics[f"perplexity_held_out_{kind}_change"] < -0.15
     assert metrics["perplexity_general_before"] > 0
+    assert metrics["style_characters_community"] == pytest.approx(62, abs=6)
+    assert metrics["style_distance_before"] > 0
+    assert 0 <= metrics["overlap_runs"] <= 1
     with database.transaction() as session:
         current, reference = registry.current(session, "explorer"), registry.reference(session, "explorer")
         row = session.get_one(TrainingRun, outcome.run_id)
