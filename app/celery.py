@@ -33,6 +33,7 @@ TASK_QUEUES = {
     "app.tasks.engagement": ENGAGEMENT,
     "app.tasks.community": UPKEEP,
     "app.tasks.persona": UPKEEP,
+    "app.tasks.forgetting": UPKEEP,
     "app.tasks.ppo_due": UPKEEP,
     "app.tasks.echo": UPKEEP,
     "app.tasks.generation": GENERATION,
@@ -54,6 +55,7 @@ TICKS = {
     LoopName.RECONCILIATION: "app.tasks.reconciliation",
     LoopName.ENGAGEMENT: "app.tasks.engagement",
     LoopName.PERSONA: "app.tasks.persona",
+    LoopName.FORGETTING: "app.tasks.forgetting",
     # Whether a run is worth a process of its own is found out where it costs nothing.
     LoopName.PPO: "app.tasks.ppo_due",
 }
@@ -120,6 +122,7 @@ app = Celery(
         "app.tasks.community",
         "app.tasks.echo",
         "app.tasks.engagement",
+        "app.tasks.forgetting",
         "app.tasks.generation",
         "app.tasks.persona",
         "app.tasks.publishing",

@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app import clock
+from app import clock, forgotten
 from app.config import VibeBotConfig
 from app.connectors.community_db import CommunityDB
 from app.loops import PutOff
@@ -83,8 +83,10 @@ def _resolve(db: Database, x: XInteractor, config: VibeBotConfig) -> None:
 
 def _record_resolved(session: Session, config: VibeBotConfig, found: dict[str, XUser], missing: dict[str, str]) -> None:
     community = CommunityDB(session, config.bot_id)
-    community.upsert(list(found.values()))
-    for user in found.values():
+    gone = forgotten.among(session, config.bot_id, {user.user_id for user in found.values()})
+    known = {handle: user for handle, user in found.items() if user.user_id not in gone}
+    community.upsert(list(known.values()))
+    for user in known.values():
         community.join(user.user_id, FollowState.WANTED)
     by_handle = {handle.lower(): user for handle, user in found.items()}
     for row in session.scalars(select(SeedHandle).where(SeedHandle.bot_id == config.bot_id)):
@@ -92,8 +94,8 @@ def _record_resolved(session: Session, config: VibeBotConfig, found: dict[str, X
         if resolved is not None:
             row.state, row.user_id, row.reason, row.checked_at = (
                 HandleState.RESOLVED,
-                resolved.user_id,
-                None,
+                None if resolved.user_id in gone else resolved.user_id,
+                "forgotten" if resolved.user_id in gone else None,
                 clock.now(),
             )
         elif row.handle in missing:

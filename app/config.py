@@ -67,6 +67,12 @@ class LoopConfig(Section):
     own_post_interval: Minutes = Field(default=6 * 60, description="Minutes between posts of its own.")
     community_interval: Minutes = Field(default=24 * 60, description="Minutes between refreshes of the community.")
     persona_interval: Minutes = Field(default=7 * 24 * 60, description="Minutes between revisions, if adaptive.")
+    vanished_interval: Minutes = Field(
+        default=24 * 60, description="Minutes between asking X which posts it no longer shows; those are forgotten."
+    )
+    vanished_posts: int = Field(
+        default=200, ge=0, description="Posts asked for then, in rounds; X charges for each that it still shows."
+    )
     max_target_age: Minutes = Field(default=12 * 60, description="Age in minutes over which a post is not answered.")
     selection_share: float = Field(
         default=0.2, gt=0, le=1, description="Share of judged posts answered: those with the best scores."

@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 from sqlalchemy.orm import Session
 
-from app import clock
+from app import clock, forgotten
 from app.config import VibeBotConfig
 from app.connectors.bot_db import BotDB
 from app.connectors.community_db import CommunityDB
@@ -40,6 +40,7 @@ AGES = (
     timedelta(days=7),
 )
 BATCH = 100
+EXPORTS = "engagement"  # the folder of the exports, under the data root
 # A batch whose worker dies is measured by another one after this, in world time.
 CLAIM = timedelta(minutes=10)
 
@@ -158,6 +159,9 @@ def _store_talk(
     session: Session, config: VibeBotConfig, post: Post, talk: list[tuple[Tweet, bool]]
 ) -> tuple[str | None, str | None]:
     """Store what was said and export it; returns the seed's quotes_filepath and comments_filepath."""
+    subjects = {subject for tweet, _ in talk for subject in (tweet.x_post_id, tweet.author_id)}
+    gone = forgotten.among(session, config.bot_id, subjects)
+    talk = [(tweet, comment) for tweet, comment in talk if not {tweet.x_post_id, tweet.author_id} & gone]
     CommunityDB(session, config.bot_id).upsert([tweet.author for tweet, _ in talk if tweet.author])
     rows = QuotesCommentsDB(session, config.bot_id)
     rows.upsert(
@@ -187,7 +191,7 @@ def _export(config: VibeBotConfig, post_id: uuid.UUID, name: str, rows: list[Quo
     """Write rows as JSON lines under the data root; returns the path relative to it, or None if there are none."""
     if not rows:
         return None
-    relative = Path("engagement") / config.bot_id / str(post_id) / f"{name}.jsonl"
+    relative = Path(EXPORTS) / config.bot_id / str(post_id) / f"{name}.jsonl"
     path = Path(config.data_dir) / relative
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [
@@ -202,8 +206,12 @@ def _export(config: VibeBotConfig, post_id: uuid.UUID, name: str, rows: list[Quo
         )
         for row in rows
     ]
-    # Aside and renamed, because a reader may have it open.
+    write_aside(path, lines)
+    return str(relative)
+
+
+def write_aside(path: Path, lines: list[str]) -> None:
+    """Write an export aside and rename it, because a reader may have it open."""
     aside = path.with_suffix(".part")
     aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
     aside.replace(path)
-    return str(relative)

@@ -8,7 +8,7 @@
                          │           └──────► unconfirmed  (nobody knows)
                          │                       ├───────► posted     (found on our own timeline)
                          └───────────────────────┘         (absent there twice; once only)
-    queued ──► rejected  (too late, the bot was stopped)
+    queued ──► rejected  (too late, the bot was stopped, the target was forgotten)
 
 X has no idempotency key. So `sending` is committed before the request leaves, by one statement that only one worker
 can win, and what is found in `sending` afterwards is looked for at X (`app/reconciliation.py`) and never sent again
@@ -26,7 +26,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app import clock, conduct, events
+from app import clock, conduct, events, forgotten
 from app.config import VibeBotConfig
 from app.connectors.bot_db import BotDB
 from app.measuring import AGES
@@ -200,12 +200,16 @@ def send_post(db: Database, x: XInteractor, config: VibeBotConfig, post_id: uuid
 
 def _claim(session: Session, config: VibeBotConfig, post_id: uuid.UUID) -> Claim | None:
     """Move a due post from queued to sending, or to rejected if it must not go out; None if it is not ours."""
+    forgotten.hold(session, config.bot_id)
     post = BotDB(session, config.bot_id).claim_sending(post_id)
     if post is None:
         return None
+    answered = {subject for subject in (post.target_post_id, post.target_author_id) if subject}
     bot = session.get_one(Bot, config.bot_id)
     if bot.stopped_at is not None:
         set_state(post, PostState.REJECTED, f"the bot was stopped: {bot.stop_reason}")
+    elif forgotten.among(session, config.bot_id, answered):
+        set_state(post, PostState.REJECTED, "its target was forgotten")
     elif post.expires_at is not None and clock.now() > post.expires_at:
         set_state(post, PostState.REJECTED, f"too late: it was to be sent before {post.expires_at.isoformat()}")
     return Claim(post, summoned=_summoned(session, config.bot_id, post.target_post_id))

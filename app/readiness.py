@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app import clock
 from app.config import VibeBotConfig
 from app.leases import TRAINING_LEASE
-from dbs.models import Draft, Engagement, Lease, Post, TrainingSample
+from dbs.models import Draft, DraftSample, Engagement, Lease, Post, TrainingSample
 from dbs.states import DraftState, PostState
 
 # The share of drafts that is kept for the gate and never trained on.
@@ -26,8 +26,12 @@ def is_training(session: Session, bot_id: str) -> bool:
 
 
 def fresh_drafts(session: Session, config: VibeBotConfig) -> int:
-    """Drafts that no run has taken up yet: refused ones, and those whose post was measured at the reward age."""
+    """Drafts that no run has taken up yet: refused ones, and those whose post was measured at the reward age.
+
+    One whose prompt was forgotten has no sample any more, and nothing can be learnt from it.
+    """
     taken = select(TrainingSample.draft_id).where(TrainingSample.draft_id == Draft.draft_id).exists()
+    sampled = select(DraftSample.draft_id).where(DraftSample.draft_id == Draft.draft_id).exists()
     matured = (
         select(Post.draft_id)
         .join(Engagement, Engagement.post_id == Post.post_id)
@@ -39,7 +43,11 @@ def fresh_drafts(session: Session, config: VibeBotConfig) -> int:
         .exists()
     )
     statement = select(func.count()).where(
-        Draft.bot_id == config.bot_id, Draft.edited.is_(False), ~taken, (Draft.state == DraftState.REJECTED) | matured
+        Draft.bot_id == config.bot_id,
+        Draft.edited.is_(False),
+        ~taken,
+        sampled,
+        (Draft.state == DraftState.REJECTED) | matured,
     )
     return session.execute(statement).scalar_one()
 

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app import clock
+from app import clock, forgotten
 from app.config import VibeBotConfig
 from app.connectors.community_db import CommunityDB
 from app.loops import PutOff
@@ -109,7 +109,7 @@ def _thread_above(db: Database, x: XInteractor, config: VibeBotConfig, tweets: S
                     TimelinePost.bot_id == config.bot_id, TimelinePost.x_post_id.in_(wanted)
                 )
             )
-            missing = sorted(wanted - set(stored))
+            missing = sorted(wanted - set(stored) - forgotten.among(session, config.bot_id, wanted))
         if not missing:
             break
         found, _gone = x.get_posts(missing)
@@ -121,13 +121,16 @@ def _thread_above(db: Database, x: XInteractor, config: VibeBotConfig, tweets: S
 def store_posts(session: Session, config: VibeBotConfig, tweets: Iterable[Tweet], source: Source) -> int:
     """Store posts and their authors; of those already known only the counts are refreshed.
 
-    Plain reposts are not stored: they say nothing of their own. Posts of the bot itself are kept as context only,
-    because a thread cannot be read without them.
+    What is forgotten, or whose author is, is not stored. Neither are plain reposts: they say nothing of their own.
+    Posts of the bot itself are kept as context only, because a thread cannot be read without them.
 
     Returns:
         The number of posts that were not known before.
     """
     tweets = [tweet for tweet in tweets if tweet.reposted_post_id is None]
+    subjects = {subject for tweet in tweets for subject in (tweet.x_post_id, tweet.author_id)}
+    gone = forgotten.among(session, config.bot_id, subjects)
+    tweets = [tweet for tweet in tweets if not {tweet.x_post_id, tweet.author_id} & gone]
     if not tweets:
         return 0
     community = CommunityDB(session, config.bot_id)

@@ -19,6 +19,7 @@ class LoopName(StrEnum):
     RECONCILIATION = "reconciliation"
     ENGAGEMENT = "engagement"
     PERSONA = "persona"
+    FORGETTING = "forgetting"
     PPO = "ppo"
 
 
@@ -36,6 +37,7 @@ def interval(loop: LoopName, config: LoopConfig) -> timedelta:
         LoopName.RECONCILIATION: 2.0,
         LoopName.ENGAGEMENT: config.engagement_retrieval_interval,
         LoopName.PERSONA: config.persona_interval,
+        LoopName.FORGETTING: config.vanished_interval,
         LoopName.PPO: config.ppo_interval,
     }
     return timedelta(minutes=minutes[loop])

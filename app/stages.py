@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from app import persona
 from app.community import load_community
 from app.context import BotContext
+from app.data.vanished import forget_vanished
 from app.measuring import measure_due
 from app.posting import queue_drafts
 from app.reading import read_mentions, read_timeline
@@ -43,6 +44,7 @@ STAGES: Mapping[LoopName, Stage] = {
     LoopName.RECONCILIATION: lambda bot: reconcile(bot.db, bot.x, bot.config),
     LoopName.ENGAGEMENT: lambda bot: measure_due(bot.db, bot.x, bot.config),
     LoopName.PERSONA: _revise_persona,
+    LoopName.FORGETTING: lambda bot: forget_vanished(bot.db, bot.x, bot.config),
 }
 
 # A turn that did something has the next loop take a turn at once, due or not.

@@ -79,7 +79,7 @@ class VibeBot:
     @property
     def llm(self) -> Author:
         """The model as an author, loaded on first use."""
-        return self._context.author
+        return self.context.author
 
     @property
     def persona(self) -> str:

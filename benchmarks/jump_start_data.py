@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import yaml
@@ -39,7 +40,7 @@ def main() -> None:
         files = sorted((place / "data/jump_start_files/bench").glob("[0-9]*.json"), key=lambda file: int(file.stem))
         ids = [post["post_id"] for file in files for post in json.loads(file.read_bytes())]
     assert len(ids) == len(set(ids)), "a post stands twice"
-    found = {"posts": posts, "kept": len(ids), "seconds": seconds, "killed": killed}
+    found: dict[str, Any] = {"posts": posts, "kept": len(ids), "seconds": seconds, "killed": killed}
     found |= {"peak_mb": max(mb for _, mb in samples), "memory_mb": samples}
     options.out.write_text(json.dumps(found) + "\n")
     print({name: value for name, value in found.items() if name != "memory_mb"})

@@ -83,6 +83,12 @@ def upgrade() -> None:
             nullable=True,
             comment="The estimate that a person agreed to; NULL before.",
         ),
+        sa.Column(
+            "asked_to",
+            sa.BigInteger(),
+            nullable=False,
+            comment="Position in the files up to which X was asked whether it still shows the posts; 0 begins a new round.",
+        ),
         sa.Column("begun_at", sa.DateTime(timezone=True), nullable=False, comment="World time."),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False, comment="Wall time of the last page."),
         sa.CheckConstraint("state IN ('open', 'complete')", name=op.f("ck_data_sets_state_known")),
@@ -96,9 +102,15 @@ def upgrade() -> None:
         sa.Column("subject", sa.Text(), nullable=False, comment="X id of the post or user."),
         sa.Column("reason", sa.Text(), nullable=False, comment="by hand, or no longer shown by X."),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False, comment="Wall time."),
+        sa.Column(
+            "cleared_at",
+            sa.DateTime(timezone=True),
+            nullable=True,
+            comment="Wall time at which it was out of the files, too; NULL until then.",
+        ),
         sa.ForeignKeyConstraint(["bot_id"], ["bots.bot_id"], name=op.f("fk_forgotten_bot_id_bots"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("bot_id", "subject", name=op.f("pk_forgotten")),
-        comment="Posts and users that were removed and must not come back.",
+        comment="Posts and users that were removed and must not come back. A prompt of ours that held such words is replaced by a note in `bot_db`, and has no row in `draft_samples` any more.",
     )
     op.create_table(
         "kickoff_steps",

@@ -1,4 +1,4 @@
-"""Commands of the jump start: `explorer data-set`, `explorer jump-start`, `explorer kickoff`."""
+"""The jump start: `explorer data-set`, `jump-start`, `kickoff`; and `forget`, which takes words out again."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from app.cli.common import DEFAULT_CONFIG, Config, bot
 
 if TYPE_CHECKING:
+    from app.context import BotContext
     from app.data.estimate import Estimate
     from app.data.gathering import Gathered, Progress
 
@@ -84,6 +85,50 @@ def kickoff(
     except (PutOff, StepFailed) as error:
         typer.echo(f"{error}\nwhat is done stays done; call it again", err=True)
         raise typer.Exit(1) from None
+
+
+@app.command("forget")
+def forget(
+    subject: Annotated[str, typer.Argument(metavar="USER_OR_POST", help="@handle, or the X id of a user or a post.")],
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Remove a user, or a post, from databases and files, and never store it again. Interrupted, run it again."""
+    from app.data.clearing import clear_files
+    from app.data.forgetting import BY_HAND
+    from app.data.forgetting import forget as remove
+
+    context = bot(config)
+    x_id = _x_id(context, subject)
+    if x_id == context.config.user_id:
+        raise typer.BadParameter(f"{subject!r} is the bot itself; `explorer delete` takes back a post of it")
+    typer.echo(f"forgetting {x_id}; if this is interrupted, `explorer forget {x_id}` goes on")
+    with context.db.transaction() as session:
+        removed = remove(session, context.config, [x_id], BY_HAND)
+    clear_files(context.db, context.config)
+    typer.echo(
+        f"forgotten: {removed.posts} posts of theirs, {removed.prompts} prompts that held them; "
+        f"{removed.unsent} queued posts of ours will not be sent"
+    )
+
+
+def _x_id(context: BotContext, subject: str) -> str:
+    """The X id that a person means: digits are one, anything else is a handle, here or else at X."""
+    from app.connectors.community_db import CommunityDB
+
+    if subject.isascii() and subject.isdigit():
+        return subject
+    handle = subject.removeprefix("@")
+    with context.db.transaction() as session:
+        known = CommunityDB(session, context.config.bot_id).id_of(handle)
+    if known is not None:
+        return known
+    found, missing = context.x.resolve_handles([handle])
+    if handle not in found:
+        raise typer.BadParameter(
+            f"nobody here is called {handle!r}, and X says: {missing[handle]}; give the X id of the user",
+            param_hint="USER_OR_POST",
+        )
+    return found[handle].user_id
 
 
 def show_step(step: int, steps: int, metrics: dict[str, float]) -> None:

@@ -7,12 +7,13 @@ set does, in the same transaction that moves the cursor. The argument is in `doc
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
-from app.data.records import Record, decode
+from app.data.records import Record, decode, encode
 
 OPENING, BETWEEN, CLOSING = b"[\n", b",\n", b"\n]\n"
 OFFSET_BITS = 30  # of a position: where in the file; above them is the file's number
@@ -29,6 +30,13 @@ class FileEntry:
 
     bytes: int = 0
     posts: int = 0
+
+
+class Kept(NamedTuple):
+    """Posts, and the characters of their texts."""
+
+    posts: int
+    characters: int
 
 
 def path_of(directory: Path, number: int) -> Path:
@@ -178,14 +186,33 @@ def end_of(entries: Sequence[FileEntry]) -> int:
     return (len(entries) - 1) << OFFSET_BITS | (entries[-1].bytes + len(BETWEEN))
 
 
-def blank(directory: Path, number: int, offset: int, length: int) -> None:
-    """Write `null` over a record, padded with spaces, so that nothing moves and the file stays valid JSON."""
-    handle = os.open(path_of(directory, number), os.O_RDWR)
-    try:
-        _write(handle, b"null".ljust(length), offset)
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def rewrite(directory: Path, entries: Sequence[FileEntry], change: Callable[[Record], Record | None]) -> Kept:
+    """Change records in place, padded with spaces, so that nothing moves and each file stays valid JSON.
+
+    Args:
+        change: gives a record as it is to stand, not longer than it was; None removes it.
+
+    Returns:
+        What is left. Whoever was killed does it again.
+    """
+    posts = characters = 0
+    for number in range(len(entries)):
+        with path_of(directory, number).open("r+b") as file:
+            for position, record in positions(directory, entries[: number + 1], number << OFFSET_BITS):
+                changed = change(record)
+                if changed != record:
+                    _overwrite(file.fileno(), position & ((1 << OFFSET_BITS) - 1), encode(record), changed)
+                if changed is not None:
+                    posts, characters = posts + 1, characters + len(changed.text)
+            os.fsync(file.fileno())
+    return Kept(posts, characters)
+
+
+def _overwrite(handle: int, offset: int, was: bytes, changed: Record | None) -> None:
+    line = b"null" if changed is None else encode(changed)
+    if len(line) > len(was):
+        raise ValueError(f"a record of {len(was)} bytes cannot become one of {len(line)}")
+    _write(handle, line.ljust(len(was)), offset)
 
 
 def _write(handle: int, data: bytes, offset: int) -> None:

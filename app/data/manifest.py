@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,7 @@ def begin(session: Session, config: VibeBotConfig) -> DataSet:
             characters=0,
             dropped={},
             usd=Decimal(0),
+            asked_to=0,
             before_id=snowflake_at(now) if config.sft.source == "x" else None,
             begun_at=now,
             updated_at=clock.wall_now(),
@@ -183,6 +184,8 @@ class Gatherer:
                 if reason is not None:
                     dropped[reason.value] += 1
                     continue
+                if {post.in_reply_to_post_id, post.parent_author_id} & forgotten:
+                    post = replace(post, parent_text=None)  # noqa: PLW2901 - the same post, without a stranger's words
                 self._near.add(post.text, appender.append(encode(record_of(post))))
                 kept += 1
                 characters += len(post.text)
@@ -208,7 +211,13 @@ class Gatherer:
                 self._near.add(record.text, position)
 
     def _forgotten(self, session: Session, page: SourcePage) -> set[str]:
-        subjects = {post.post_id for post in page.posts} | {post.author_id for post in page.posts}
+        """Asked without the lock of `app/forgotten.py`: whoever forgets reads the files after the page is in them."""
+        subjects = {
+            subject
+            for post in page.posts
+            for subject in (post.post_id, post.author_id, post.in_reply_to_post_id, post.parent_author_id)
+            if subject
+        }
         return set(
             session.scalars(
                 select(Forgotten.subject).where(

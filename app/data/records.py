@@ -16,6 +16,7 @@ class SourcePost:
 
     Attributes:
         parent_text: the post that it answers; None if it answers none, or that one could not be had.
+        parent_author_id: X id of whoever wrote that.
         reposted: whether it only repeats another post.
     """
 
@@ -27,6 +28,7 @@ class SourcePost:
     in_reply_to_post_id: str | None = None
     parent_text: str | None = None
     reposted: bool = False
+    parent_author_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Record:
     in_reply_to_post_id: str | None = None
     parent_handle: str | None = None
     parent_text: str | None = None
+    parent_author_id: str | None = None
 
 
 FIELDS = frozenset(field.name for field in fields(Record))
@@ -59,6 +62,7 @@ def record_of(post: SourcePost) -> Record:
         in_reply_to_post_id=post.in_reply_to_post_id,
         parent_handle=answered.group(1) if answered else None,
         parent_text=post.parent_text,
+        parent_author_id=post.parent_author_id if post.parent_text is not None else None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import NamedTuple
 
 from sqlalchemy import select
 
@@ -21,6 +22,13 @@ from dbs.session import Database
 from dbs.states import SourceState
 
 PAGE = BATCH
+
+
+class Parent(NamedTuple):
+    """A post that another answers."""
+
+    author_id: str
+    text: str
 
 
 class XSource:
@@ -64,23 +72,23 @@ class XSource:
                 break
         return last.tweets, last
 
-    def _parents(self, tweets: list[Tweet]) -> tuple[dict[str, str], int]:
-        """The texts of the posts that these answer, by id, and how many of them X was paid for."""
-        texts = {tweet.x_post_id: tweet.text for tweet in tweets}
+    def _parents(self, tweets: list[Tweet]) -> tuple[dict[str, Parent], int]:
+        """The posts that these answer, by id, and how many of them X was paid for."""
+        texts = {tweet.x_post_id: Parent(tweet.author_id, tweet.text) for tweet in tweets}
         wanted = {tweet.in_reply_to_post_id for tweet in tweets if tweet.in_reply_to_post_id} - texts.keys()
         if wanted:
             with self._db.transaction() as session:
                 stored = session.execute(
-                    select(TimelinePost.x_post_id, TimelinePost.text).where(
+                    select(TimelinePost.x_post_id, TimelinePost.author_id, TimelinePost.text).where(
                         TimelinePost.bot_id == self._config.bot_id, TimelinePost.x_post_id.in_(wanted)
                     )
                 )
-                texts |= {row.x_post_id: row.text for row in stored}
+                texts |= {row.x_post_id: Parent(row.author_id, row.text) for row in stored}
         missing = sorted(wanted - texts.keys())
         if not missing:
             return texts, 0
         found, _gone = self._x.get_posts(missing)
-        return texts | {x_post_id: tweet.text for x_post_id, tweet in found.items()}, len(found)
+        return texts | {tweet.x_post_id: Parent(tweet.author_id, tweet.text) for tweet in found.values()}, len(found)
 
 
 def price_of_posts(config: VibeBotConfig, posts: int) -> Decimal:
@@ -88,7 +96,8 @@ def price_of_posts(config: VibeBotConfig, posts: int) -> Decimal:
     return charge_for(Endpoint.USER_POSTS, config.budget).of(posts, 0)
 
 
-def _post(tweet: Tweet, parents: dict[str, str]) -> SourcePost:
+def _post(tweet: Tweet, parents: dict[str, Parent]) -> SourcePost:
+    parent = parents.get(tweet.in_reply_to_post_id or "")
     return SourcePost(
         post_id=tweet.x_post_id,
         author_id=tweet.author_id,
@@ -96,6 +105,7 @@ def _post(tweet: Tweet, parents: dict[str, str]) -> SourcePost:
         created_at=tweet.created_at,
         lang=tweet.lang,
         in_reply_to_post_id=tweet.in_reply_to_post_id,
-        parent_text=parents.get(tweet.in_reply_to_post_id or ""),
+        parent_text=parent.text if parent else None,
         reposted=tweet.reposted_post_id is not None,
+        parent_author_id=parent.author_id if parent else None,
     )

@@ -1,7 +1,8 @@
 """The author: the stages of the generation queue, with the model resident between them.
 
 Each stage reads in one short transaction, lets the model work outside any, and writes in another that first makes sure
-that nobody else has been there. Killed in between, nothing is lost but the model's work, and nothing is done twice.
+that nobody else has been there, and that nothing of what was read was forgotten meanwhile. Killed in between, nothing
+is lost but the model's work, and nothing is done twice.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from app import clock, events, persona
+from app import clock, events, forgotten, persona
 from app.config import PersonaConfig, VibeBotConfig
 from app.policy import registry, targets
 from app.policy.judge import Judge, Scores, Selection, select, threshold
@@ -104,6 +105,7 @@ class Author:
             X ids of the posts judged.
         """
         with self._db.transaction() as session:
+            forgotten.hold(session, self._config.bot_id)
             expired = targets.expire(session, self._config)
             posts = targets.unjudged(session, self._config.bot_id, JUDGED_PER_TURN)
             barred = targets.unanswerable(session, self._config, posts)
@@ -112,6 +114,7 @@ class Author:
         scores = judge.judge([post.text for post in asked]) if asked else []
         by_id = {post.x_post_id: score for post, score in zip(asked, scores, strict=True)}
         with self._db.transaction() as session:
+            forgotten.hold(session, self._config.bot_id)
             judged = self._store_judgements(session, judge.version, by_id, barred)
         log.info("posts.judged", judged=len(judged), expired=expired)
         return judged
@@ -123,6 +126,7 @@ class Author:
             Ids of the drafts that were approved. Refused ones are kept, too.
         """
         with self._db.transaction() as session:
+            forgotten.hold(session, self._config.bot_id)
             targets.expire(session, self._config)
             waiting = targets.next_targets(session, self._config, self._config.loop.max_replies_per_turn)
         wanted = [post.x_post_id for post in waiting]
@@ -130,6 +134,7 @@ class Author:
         while wanted:
             pointers = self.ensure_current()
             with self._db.transaction() as session:
+                known = forgotten.count(session, self._config.bot_id)
                 current_persona = persona.current(session, self._config.bot_id)
                 maker = targets.JobMaker(session, self._config, self._prompts)
                 rows = targets.still(session, self._config.bot_id, wanted, SeenState.SELECTED)
@@ -141,6 +146,8 @@ class Author:
             drafts = self._writer.write(jobs, hands, recent)
             seconds = time.monotonic() - began
             with self._db.transaction() as session:
+                if self._forgot(session, since=known):
+                    continue
                 approved += self._store_answers(session, drafts, current_persona.version)
                 self._record_batch(session, drafts, seconds, pointers)
                 left = targets.still(session, self._config.bot_id, wanted, SeenState.SELECTED)
@@ -157,12 +164,15 @@ class Author:
         for attempt in range(1, self._config.loop.max_drafts_per_target + 1):
             pointers = self.ensure_current()
             with self._db.transaction() as session:
+                known = forgotten.count(session, self._config.bot_id)
                 current_persona = persona.current(session, self._config.bot_id)
                 as_config = persona.as_config(current_persona, adaptive=self._config.persona.adaptive)
                 job = self._own_job(session, as_config, attempt)
                 recent = targets.recent_texts(session, self._config.bot_id)
             (draft,) = self._writer.write([job], pointers.hands(self._config.ppo.reference_share), recent)
             with self._db.transaction() as session:
+                if self._forgot(session, since=known):
+                    continue
                 draft_id = self._add_draft(session, draft, current_persona.version)
             if draft.refusal is None:
                 log.info("own_post.drafted", draft_id=str(draft_id), topic=job.facts["topic"])
@@ -177,6 +187,7 @@ class Author:
         """
         now = clock.now()
         with self._db.transaction() as session:
+            known = forgotten.count(session, self._config.bot_id)
             members = targets.unsummarised(
                 session, self._config.bot_id, fewest_posts=SUMMARY_POSTS, before=now - SUMMARY_LIFE, limit=limit
             )
@@ -192,12 +203,21 @@ class Author:
         )
         summaries = [self._summary(sample.text) for sample in samples]
         with self._db.transaction() as session:
+            if self._forgot(session, since=known):
+                return 0
             for member, summary in sorted(zip(members, summaries, strict=True), key=lambda pair: pair[0].user_id):
                 row = session.get(Community, member.user_id, with_for_update=True)
                 if row is not None:
                     row.account_summary, row.summary_at = summary or row.account_summary, now
         log.info("members.summarised", asked=len(members), kept=sum(summary is not None for summary in summaries))
         return sum(summary is not None for summary in summaries)
+
+    def _forgot(self, session: Session, *, since: int) -> bool:
+        """Whether something was forgotten since that many subjects were: what was made may hold its words."""
+        changed = forgotten.count(session, self._config.bot_id) != since
+        if changed:
+            log.info("work.dropped", reason="posts were forgotten while the model worked")
+        return changed
 
     def _reference_judge(self) -> Judge:
         """The judge, with the reference active. Its calibration is kept as long as the reference is the same."""

@@ -7,12 +7,12 @@ template, so that no text of a stranger can become a special token: `<|im_end|>`
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from app.config import PersonaConfig
+from app.policy.fence import clean, shown
 from app.policy.model import special_ids
 from app.policy.wording import (
     CRITERIA,
@@ -32,11 +32,9 @@ from app.policy.wording import (
 )
 from app.safety import FENCE
 
-LONGEST_POST = 1000  # characters of a post that are shown; long posts may have 25,000
 LONGEST_SUMMARY = 200  # characters of an account summary
 LONGEST_SUMMARISED = 280  # characters of each post that it is made from
 MARK = re.compile("\ue000([0-9]+)\ue001")  # where a slot is, while the chat template is rendered
-INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn"}
 
 
 class PromptError(ValueError):
@@ -146,18 +144,18 @@ class PromptBuilder:
         turns: list[tuple[str, Parts]] = [("system", [SUMMARISER])]
         for name, texts, answer in SUMMARY_EXAMPLES:
             turns += [("user", _profile(name, None, texts)), ("assistant", [SUMMARY_OPENING + answer])]
-        shown = [text[:LONGEST_SUMMARISED] for text in posts]
+        left = [text[:LONGEST_SUMMARISED] for text in posts]
         while True:
-            asked = self._render(*turns, ("user", _profile(handle, bio, shown)))
+            asked = self._render(*turns, ("user", _profile(handle, bio, left)))
             opening = self._tokenizer(SUMMARY_OPENING, add_special_tokens=False).input_ids
             prompt = Prompt(asked.text + SUMMARY_OPENING, [*asked.token_ids, *opening])
-            if len(prompt.token_ids) <= self._max_tokens or len(shown) <= 1:
+            if len(prompt.token_ids) <= self._max_tokens or len(left) <= 1:
                 return prompt
-            shown.pop(0)
+            left.pop(0)
 
     def answer(self, text: str) -> list[int]:
         """What the model shall say after a prompt, and that it ends there."""
-        return [*self._data_ids(_clean(text).replace("\n", " ")), int(self._tokenizer.eos_token_id)]
+        return [*self._data_ids(clean(text).replace("\n", " ")), int(self._tokenizer.eos_token_id)]
 
     def _answer(self, persona: PersonaConfig, target: Target, request: str) -> Prompt:
         """Leave out the oldest posts of the thread, then the summary, then examples, then the end of the post."""
@@ -241,7 +239,7 @@ def _conversation(target: Target, request: str) -> Parts:
     if target.thread:
         parts += ["The conversation so far:\n", *_posts(target.thread)]
     if target.account_summary:
-        summary = _clean(target.account_summary).replace("\n", " ")[:LONGEST_SUMMARY]
+        summary = clean(target.account_summary).replace("\n", " ")[:LONGEST_SUMMARY]
         parts += ["About ", author, ": ", Data(summary), "\n"]
     return [*parts, *_posts([target.post]), *_request(request, author)]
 
@@ -269,16 +267,7 @@ def _name(handle: str | None) -> Data:
 
 
 def _fenced(text: str) -> Parts:
-    return [FENCE, "\n", Data(_clean(text)[:LONGEST_POST]), "\n", FENCE]
-
-
-def _clean(text: str) -> str:
-    """Text without invisible characters, fences and empty lines; what a reader sees stays."""
-    seen = unicodedata.normalize("NFC", text)
-    seen = "".join(char for char in seen if char == "\n" or unicodedata.category(char) not in INVISIBLE)
-    while FENCE in seen:
-        seen = seen.replace(FENCE, "'''")
-    return re.sub(r"\s*\n\s*", "\n", seen).strip()
+    return [FENCE, "\n", Data(shown(text)), "\n", FENCE]
 
 
 def _with_marks(parts: Parts, slots: list[str]) -> str:
@@ -287,7 +276,7 @@ def _with_marks(parts: Parts, slots: list[str]) -> str:
     for part in parts:
         if isinstance(part, Data):
             message += f"\ue000{len(slots)}\ue001"
-            slots.append(_clean(part))
+            slots.append(clean(part))
         else:
             message += part
     return message

@@ -18,6 +18,7 @@ from app.x.errors import XError
 from app.x.transport import Answer
 
 MAX_MESSAGE = 300
+NOTHING_SAID = "X returned nothing for it"
 DUPLICATE = re.compile(r"duplicate content|status is a duplicate", re.IGNORECASE)
 SUSPENDED = re.compile(r"\byour account (is|has been)( \w+)? suspended\b", re.IGNORECASE)
 LOCKED = re.compile(r"\byour account (is|has been)( \w+)? locked\b|account is temporarily locked", re.IGNORECASE)
@@ -119,7 +120,7 @@ def reasons(body: Mapping[str, Any], asked: Iterable[str]) -> dict[str, str]:
         for subject in (problem.get("resource_id"), problem.get("value")):
             if isinstance(subject, str | int):
                 told.setdefault(str(subject).lower(), reason_of(problem))
-    return {name: told.get(name.lower(), "X returned nothing for it") for name in asked}
+    return {name: told.get(name.lower(), NOTHING_SAID) for name in asked}
 
 
 def _error_of_success(endpoint: Endpoint, answer: Answer, problems: list[Mapping[str, Any]]) -> XError | None:

@@ -42,6 +42,11 @@ class DataSet(Base):
     agreed: Mapped[JSONObject | None] = mapped_column(
         JSONB, comment="The estimate that a person agreed to; NULL before."
     )
+    asked_to: Mapped[int] = mapped_column(
+        BigInteger,
+        default=0,
+        comment="Position in the files up to which X was asked whether it still shows the posts; 0 begins a new round.",
+    )
     begun_at: Mapped[datetime] = mapped_column(comment="World time.")
     updated_at: Mapped[datetime] = mapped_column(comment="Wall time of the last page.")
 
@@ -68,12 +73,20 @@ class DataSetAccount(Base):
 
 class Forgotten(Base):
     __tablename__ = "forgotten"
-    __table_args__ = ({"comment": "Posts and users that were removed and must not come back."},)
+    __table_args__ = (
+        {
+            "comment": "Posts and users that were removed and must not come back. A prompt of ours that held such words is "
+            "replaced by a note in `bot_db`, and has no row in `draft_samples` any more."
+        },
+    )
 
     bot_id: Mapped[str] = bot_id(primary_key=True)
     subject: Mapped[str] = mapped_column(primary_key=True, comment="X id of the post or user.")
     reason: Mapped[str] = mapped_column(comment="by hand, or no longer shown by X.")
     at: Mapped[datetime] = mapped_column(comment="Wall time.")
+    cleared_at: Mapped[datetime | None] = mapped_column(
+        comment="Wall time at which it was out of the files, too; NULL until then."
+    )
 
 
 class KickoffStep(Base):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,10 @@ def test_a_forgotten_record_leaves_valid_json_and_everything_else_in_place(tmp_p
         lines = [f'{{"post_id":"{i}","author_id":"a","text":"t{i}"}}'.encode() for i in range(3)]
         places = [appender.append(line) for line in lines]
         entries = appender.sync()
-    files.blank(tmp_path, 0, places[1], len(lines[1]))
+    changed = files.rewrite(tmp_path, entries, lambda record: None if record.post_id == "1" else record)
+    assert changed == (2, 4)
+    again = files.rewrite(tmp_path, entries, lambda record: replace(record, lang=None))
+    assert again == changed
     assert json.loads((tmp_path / "0.json").read_bytes())[1] is None
     kept = list(files.positions(tmp_path, entries))
     assert [(place, record.post_id) for place, record in kept] == [(places[0], "0"), (places[2], "2")]

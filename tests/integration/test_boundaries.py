@@ -28,6 +28,7 @@ POLICY_SIDE = ("app.policy", "app.learning")
 # What both sides stand on; it leans on neither.
 GROUND = (
     *("app.config", "app.clock", "app.text", "app.safety", "app.conduct", "app.persona", "app.loops", "app.leases"),
+    "app.forgotten",
     *("app.data.files", "app.data.records", "app.data.near"),
 )
 HEAVY = {"torch", "transformers", "peft", "trl", "numpy", "sklearn", "statsmodels"}

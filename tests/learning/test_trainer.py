@@ -15,7 +15,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from sqlalchemy import func, select, update
-from tiny_model import save_tiny_model
 
 from app import clock, leases
 from app.config import VibeBotConfig

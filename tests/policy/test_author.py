@@ -13,6 +13,7 @@ from tiny_model import save_adapter
 
 from app import clock
 from app.config import LoopConfig, ModelConfig, PPOConfig, VibeBotConfig
+from app.data.forgetting import forget
 from app.policy import checkpoints, registry
 from app.policy.author import Author
 from app.policy.checkpoints import AdapterRef, DamagedCheckpointError, ForeignCheckpointError, Manifest
@@ -496,3 +497,25 @@ def test_another_bot_is_left_alone(author, config, database, model):
     with database.transaction() as session:
         for table in (Draft, Judgement, DraftSample):
             assert session.execute(select(func.count()).where(table.bot_id == "other")).scalar_one() == 0
+
+
+@pytest.mark.parametrize("stage", ["draft_selected", "draft_own_post"])
+def test_what_was_written_while_somebody_was_forgotten_is_not_kept(author, config, database, monkeypatch, stage):
+    accept_everything(monkeypatch)
+    see(database, 10)
+    author.judge_seen()
+    write, forgot = author._writer.write, []
+
+    def write_and_forget(jobs, hands, recent):
+        if not forgot:
+            forgot.append([job.facts.get("target_post_id") for job in jobs])
+            with database.transaction() as session:
+                forget(session, config, forgot[0][0:1] if forgot[0][0] else ["100"], "by hand")
+        return write(jobs, hands, recent)
+
+    monkeypatch.setattr(author._writer, "write", write_and_forget)
+    assert getattr(author, stage)()
+    kept = {draft.target_post_id for draft in drafts(database)}
+    # Of the first batch nothing is kept; what is still there was written again.
+    assert kept == ({None} if stage == "draft_own_post" else set(forgot[0][1:]))
+    assert len(drafts(database)) == len(kept)

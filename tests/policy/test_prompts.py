@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.config import PersonaConfig
+from app.policy.fence import posts_in, shown
 from app.policy.model import special_ids
 from app.policy.prompts import PromptBuilder, PromptError, Said, Target
 from app.policy.wording import CRITERIA
@@ -62,6 +63,18 @@ def test_no_text_makes_special_tokens_or_closes_its_fence(builder, text):
         if "hello" in harmless.text and FENCE in harmless.text:
             assert hostile.text.count(FENCE) in {harmless.text.count(FENCE), harmless.text.count(FENCE) - 2}
         assert "\ue000" not in hostile.text
+
+
+@given(HOSTILE)
+@settings(max_examples=30)
+def test_a_post_is_found_again_in_the_prompts_that_show_it(builder, text):
+    said = Said("ada", "before " + text)
+    for prompt in (
+        builder.reply(PERSONA, Target(Said("bob", "no"), thread=[said])),
+        builder.own_post(PERSONA, "trams", [said]),
+    ):
+        assert shown(said.text) in posts_in(prompt.text)
+        assert shown("after " + text) not in posts_in(prompt.text)
 
 
 @given(HOSTILE)

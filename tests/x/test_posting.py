@@ -18,7 +18,7 @@ from app.config import VibeBotConfig
 from app.posting import due_posts, queue_drafts, send_post
 from app.reconciliation import reconcile
 from app.x_interactor import XInteractor
-from dbs.models import Bot, Capability, Checkpoint, Draft, Post
+from dbs.models import Bot, Capability, Checkpoint, Draft, Forgotten, Post
 from dbs.session import Database
 from dbs.states import DraftState, Kind, PostState
 
@@ -118,6 +118,17 @@ def test_a_post_goes_out_once(
         assert post.next_measure_at is not None
         assert abs(post.post_time - clock.now()) < timedelta(seconds=5)
     assert world.posts_received == 1
+
+
+def test_a_post_whose_target_was_forgotten_is_not_sent(
+    database: Database, config: VibeBotConfig, checkpoint: Checkpoint, world: World, connect: Connect
+) -> None:
+    post_id = queued(database, config, checkpoint, "It was put back into the queue meanwhile")
+    with database.transaction() as session:
+        session.get_one(Post, post_id).target_author_id = "7"
+        session.add(Forgotten(bot_id=BOT, subject="7", reason="by hand", at=clock.wall_now()))
+    assert send_post(database, connect(), config, post_id) is PostState.REJECTED
+    assert world.posts_received == 0
 
 
 def test_many_workers_send_it_once(

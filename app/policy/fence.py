@@ -1,0 +1,33 @@
+"""How the words of a post stand in a prompt. Light: what looks for words in prompts needs no model."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from app.safety import FENCE, INVISIBLE
+
+LONGEST_POST = 1000  # characters of a post that are shown; long posts may have 25,000
+
+
+def clean(text: str) -> str:
+    """Text without invisible characters, fences and empty lines; what a reader sees stays."""
+    seen = unicodedata.normalize("NFC", text)
+    seen = "".join(char for char in seen if char == "\n" or unicodedata.category(char) not in INVISIBLE)
+    while FENCE in seen:
+        seen = seen.replace(FENCE, "'''")
+    return re.sub(r"\s*\n\s*", "\n", seen).strip()
+
+
+def shown(text: str) -> str:
+    """What is shown of a post."""
+    return clean(clean(text)[:LONGEST_POST])
+
+
+def posts_in(prompt: str) -> set[str]:
+    """The posts that stand in a rendered prompt, as they are shown.
+
+    >>> sorted(posts_in('Ada posted:\\n\"\"\"\\nhello\\n\"\"\"\\nBob posted:\\n\"\"\"\\nno\\n\"\"\"\\nReply to Bob.'))
+    ['hello', 'no']
+    """
+    return {part.strip() for part in prompt.split(FENCE)[1::2]}
