@@ -28,8 +28,9 @@ from app.local.stack import SandboxOptions, Stack, alone, running_stack
 from app.schedule import LoopName
 from dbs.session import Database
 
-# Three days of world time in nine minutes, so that posts mature and are learnt from while one watches.
-SPEED = 480.0
+# Two days of world time in twelve minutes, so that posts mature and are learnt from while one watches. In a faster
+# world writing leaves nothing of two cores to training.
+SPEED = 240.0
 ROUNDS = 3
 # What a run has to reach, and how long it may take for it, in wall seconds.
 MIN_FOLLOWED, MIN_JUDGED, MIN_POSTED = 5, 50, 24

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from sqlalchemy import select
 
-from app.local.demo import SPEED, demo_config
+from app.local.demo import demo_config
 from app.local.observer import Observer, duplicates
 from app.local.report import audit, count
 from app.local.sandboxed import BOT_ID, config_writer
@@ -38,17 +38,23 @@ def stack(tmp_path_factory: pytest.TempPathFactory, packaged_model: Path) -> Ite
     # The least that the gate of the demo has evidence for, so that a run comes soon and is short.
     config["ppo"] |= {"min_samples": 40, "max_samples": 48}
     write_config = config_writer(config, config_file)
-    before = Path.cwd()
+    before, others = Path.cwd(), children()
     os.chdir(directory)  # where another terminal would look for the running stack
     try:
         with running_stack(
-            directory, config_file, sandbox=SandboxOptions(speed=SPEED), before_bot=write_config
+            directory, config_file, sandbox=SandboxOptions(speed=480), before_bot=write_config
         ) as running:
             yield running
     finally:
         os.chdir(before)
-    left = [process.cmdline() for process in psutil.Process().children(recursive=True) if process.is_running()]
-    assert not [command for command in left if "resource_tracker" not in " ".join(command)]
+    assert not [command for pid, command in children().items() if pid not in others]
+
+
+def children() -> dict[int, str]:
+    """What this process has started and what that started, by process id; servers of other tests are among them."""
+    found = [process for process in psutil.Process().children(recursive=True) if process.is_running()]
+    commands = {process.pid: " ".join(process.cmdline()) for process in found}
+    return {pid: command for pid, command in commands.items() if "resource_tracker" not in command}
 
 
 @pytest.fixture(scope="module")

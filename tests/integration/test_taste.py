@@ -17,7 +17,7 @@ from app.sandbox.traits import Subject, measure
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-DRAFTS_PER_TOPIC = 16
+DRAFTS_PER_TOPIC = 12
 OCCURS = 0.3  # of a trait's 0 to 1: one word of a lexicon brings 0.48 or more
 FORM = {"brevity", "finished", "hashtags", "exclamation"}  # what a community of form alone would like
 

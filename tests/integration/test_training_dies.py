@@ -31,7 +31,7 @@ from workers.supervisor import Service, Supervisor
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 # So many rows in the output layer that a large micro-batch has a gigabyte of logits, while the model stays tiny.
-EXTRA_ROWS = 100_000
+EXTRA_ROWS = 300_000
 TICK_DONE = "Task app.tasks.ppo_due"  # as Celery logs it when a task has ended
 
 
