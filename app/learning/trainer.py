@@ -18,7 +18,7 @@ import structlog
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from app import clock, events, leases
+from app import clock, events, forgotten, leases
 from app.config import VibeBotConfig
 from app.learning import canary, limits, runs
 from app.learning.control import shuffled
@@ -91,6 +91,7 @@ class _Turn:
         self.config, self.db, self.lease, self.heart, self.progress = config, db, lease, heart, progress
         self.profile: Profile = PROFILES[config.ppo.gate]
         self.root = Path(config.model.checkpoint_dir)
+        self.forgotten = 0  # how many subjects were, when the data was read
 
     def take(self) -> RunOutcome:
         bot_id = self.config.bot_id
@@ -107,6 +108,7 @@ class _Turn:
             parent = registry.current(session, bot_id)
             if parent is None:
                 return RunOutcome("skipped", "the bot has no checkpoint yet: nothing was generated", rewarded=rewarded)
+            self.forgotten = forgotten.count(session, bot_id)
             data = gather(session, self.root, self.config, self.profile)
         reason = data.too_little(self.config, self.profile)
         if reason is not None:
@@ -127,6 +129,10 @@ class _Turn:
         verdict = self._examine(parent, manifest, data) if manifest else None
         samples = len(data.training)
         with self.db.transaction() as session:
+            # First of all, as `app/forgotten.py` asks: a verdict must not bring back the words of somebody who was
+            # forgotten while it was made.
+            if verdict and forgotten.count(session, self.config.bot_id) != self.forgotten:
+                verdict = replace(verdict, samples=[])
             self.lease.check(session)
             _record_samples(session, self.config.bot_id, run_id, data)
             state, reason, promoted = RunState.STOPPED, trained.stopped, False

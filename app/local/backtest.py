@@ -98,6 +98,7 @@ def backtest_config(directory: Path, plan: Plan, handles: list[str]) -> VibeBotC
                 "max_target_age": 720,
                 "selection_share": 0.9,
                 "max_replies_per_turn": 32,
+                "max_drafts_per_target": 1,
             },
             "safety": {"max_posts_per_hour": 300, "max_posts_per_day": 2400, "author_cooldown": 300},
             "ppo": {

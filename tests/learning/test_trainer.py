@@ -27,7 +27,7 @@ from app.learning.trainer import run_ppo
 from app.policy import checkpoints, registry
 from app.policy.checkpoints import ADAPTER_WEIGHTS, AdapterRef, Manifest, verify
 from app.policy.model import LanguageModel
-from dbs.models import Event, GateVerdict, Lease, Reward, TrainingSample
+from dbs.models import Event, Forgotten, GateVerdict, Lease, Reward, TrainingSample
 from dbs.states import Arm, CheckpointKind, CheckpointState, RunKind, RunState
 from tests.learning.life import current, live, run_rows, with_ppo
 from tests.learning.world import BOT
@@ -213,6 +213,20 @@ def test_a_run_whose_lease_was_taken_commits_nothing(world, settings):
         run_ppo(settings, world.database, steal)
     assert current(world) == world.base_id
     assert [row.state for row in run_rows(world)] == [RunState.FAILED]
+
+
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_a_verdict_holds_no_words_of_whom_was_forgotten_meanwhile(world, settings, meanwhile):
+    live(world, settings, 90)
+
+    def forget(step: int, *_: object) -> None:
+        if meanwhile and step == 1:
+            with world.database.transaction() as session:
+                session.add(Forgotten(bot_id=BOT, subject="7", reason="by hand", at=clock.wall_now()))
+
+    run_ppo(settings, world.database, forget)
+    with world.database.transaction() as session:
+        assert bool(session.scalars(select(GateVerdict)).one().samples) is not meanwhile
 
 
 def test_a_pointer_moved_by_hand_wins(world, settings, tmp_path):
