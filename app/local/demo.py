@@ -34,7 +34,7 @@ SPEED = 240.0
 ROUNDS = 3
 # What a run has to reach, and how long it may take for it, in wall seconds.
 MIN_FOLLOWED, MIN_JUDGED, MIN_POSTED = 5, 50, 24
-TIME_LIMIT, ROUND_LIMIT = 300.0, 150.0
+TIME_LIMIT, ROUND_LIMIT = 330.0, 200.0
 STILL_AT_THE_END: list[LoopName] = [loop for loop in LoopName if loop not in {LoopName.PUBLISHING, LoopName.ENGAGEMENT}]
 
 
@@ -57,7 +57,7 @@ def demo_config(directory: Path, model: Path) -> dict[str, Any]:
             "max_drafts_per_target": 1,  # a second batch of two or three takes half as long as one of fourteen
         },
         "safety": {"max_posts_per_hour": 300, "max_posts_per_day": 2400, "author_cooldown": 1},
-        "ppo": {"gate": "demo", "reward_age": 240, "min_samples": 48, "max_samples": 96},
+        "ppo": {"gate": "demo", "reward_age": 240, "min_samples": 48, "max_samples": 56},
     }
 
 
