@@ -20,7 +20,7 @@ from app.learning.samples import POLICY, REFERENCE, Sample
 from app.policy import shared_attention
 from app.policy.prefixes import MIN_SHARED, alike, common_prefix
 
-# Of one forward pass, padding included and the shared prefix not. What is kept for the way back is some 1.6 MB a token
+# Of one forward pass, padding included and the shared prefix not. What is kept for the way back is some 1.5 MB a token
 # with SmolLM2-135M; a batch of sixteen long conversations took 6 GB.
 MAX_TOKENS = 1536
 

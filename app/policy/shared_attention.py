@@ -68,7 +68,8 @@ def attend(
         )
         return usual
     layer = shared_prefix.layers[module.layer_idx]
-    if query.requires_grad:
+    # Any of them: with an adapter on the keys alone, the first layer's queries have no gradient.
+    if any(part.requires_grad for part in (query, key, value, layer.keys, layer.values)):
         mixed = _Attention.apply(query, scaling, key, value, layer.keys, layer.values)  # type: ignore[no-untyped-call]
     else:
         mixed, _ = _mixed(query, Keys(key, value), Keys(layer.keys, layer.values), scaling, attention_mask)
