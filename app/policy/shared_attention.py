@@ -96,7 +96,7 @@ def _mixed(
 
 
 class _Attention(torch.autograd.Function):
-    """`_mixed` with a gradient. The fused kernel's own one on a CPU took over twice as long as this."""
+    """`_mixed` with a gradient. Against the fused kernel's, a micro-batch took a fifth less on one core, not on two."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, scaling: float, *keys_and_values: Tensor) -> Tensor:
