@@ -37,10 +37,12 @@ def read_timeline(db: Database, x: XInteractor, config: VibeBotConfig) -> int:
         The number of posts that were not known before.
 
     Raises:
-        PutOff: X's window or our budget is empty.
+        PutOff: X's window or our budget is empty, or no member is known yet.
     """
     with db.transaction() as session:
         members = CommunityDB(session, config.bot_id).members()
+    if not members:
+        raise PutOff(None, "no member of the community is known yet")
     if any(member.follow_state == FollowState.FOLLOWING for member in members):
         return _read(db, x, config, Source.TIMELINE)
     return sum(_read_member(db, x, config, member.user_id, len(members)) for member in members)

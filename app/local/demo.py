@@ -43,21 +43,22 @@ def demo_config(directory: Path, model: Path) -> dict[str, Any]:
     return {
         **sandbox_config(directory, model),
         "loop": {
-            "tl_retrieval_length": 16,
+            # Large turns: a step of the model costs 30 rows half as much again as 10, as it must read all weights.
+            "tl_retrieval_length": 32,
             "tl_retrieval_interval": 160,
             "engagement_retrieval_interval": 30,
             "mentions_interval": 160,
-            "own_post_interval": 120,
+            "own_post_interval": 240,
             "community_interval": 5760,
             "persona_interval": 960,
             "ppo_interval": 60,
             "max_target_age": 900,
             "selection_share": 0.8,
-            "max_replies_per_turn": 14,
-            "max_drafts_per_target": 1,  # a second batch of two or three takes half as long as one of fourteen
+            "max_replies_per_turn": 32,
+            "max_drafts_per_target": 1,  # a second batch of two or three takes half as long as the first
         },
         "safety": {"max_posts_per_hour": 300, "max_posts_per_day": 2400, "author_cooldown": 1},
-        "ppo": {"gate": "demo", "reward_age": 240, "min_samples": 48, "max_samples": 56},
+        "ppo": {"gate": "demo", "reward_age": 240, "min_samples": 64, "max_samples": 72},
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # Drafts and judgements name it: raise it with every change of a word below.
-PROMPT_VERSION = "2"
+PROMPT_VERSION = "3"
 
 HABIT = "You write one short post at a time, without links or hashtags."
 REPLY_REQUEST = "Reply to {} in one sentence."

@@ -16,6 +16,8 @@ from app import clock
 from app.config import BudgetConfig, LoopConfig, ModelConfig, PersonaConfig, Secrets, VibeBotConfig
 from app.local.observer import Observer, duplicates
 from app.local.servers import EmbeddedPostgres
+from app.loops import PutOff
+from app.reading import read_timeline
 from app.vibebot import VibeBot
 from dbs.models import Cursor, Draft, Engagement, Post, TimelinePost
 from dbs.session import Database
@@ -133,6 +135,11 @@ def test_nothing_is_read_twice_across_restarts(bot: VibeBot, config: VibeBotConf
     again = VibeBot(config, db=bot.db, secrets=secrets)
     seen = again.x_interactor.get_timeline(config.user_id)
     assert all(int(tweet.x_post_id) > int(before) for tweet in seen)
+
+
+def test_a_timeline_is_not_read_before_anybody_is_known(bot: VibeBot, config: VibeBotConfig) -> None:
+    with pytest.raises(PutOff, match="no member"):  # so that its turn comes again soon, and not after a whole interval
+        read_timeline(bot.db, bot.x_interactor, config.model_copy(update={"bot_id": "nobody"}))
 
 
 def test_posts_too_old_are_never_answered(bot: VibeBot) -> None:

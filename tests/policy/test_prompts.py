@@ -119,6 +119,19 @@ def test_a_reply_shows_thread_summary_and_post_in_this_order(builder):
     assert "Share the post of @ada" in builder.quote(PERSONA, target).text
 
 
+def test_the_handles_in_front_of_a_reply_are_not_shown_and_its_post_is_found_in_older_prompts_too(builder):
+    said = Said("ada", "@bob @carol_1 Trams are late, @dora")
+    for prompt in all_kinds(builder, said.text):
+        assert "Trams are late, @dora" in prompt.text
+        assert "@carol_1" not in "".join(posts_in(prompt.text))
+    version_2 = f"@ada posted:\n{FENCE}\n{said.text}\n{FENCE}\nReply to @ada in one sentence."
+    assert posts_in(version_2) == {shown(said.text)}
+
+
+def test_a_post_of_handles_alone_is_shown_as_it_is(builder):
+    assert "@bob @carol" in builder.reply(PERSONA, Target(Said("ada", "@bob @carol"))).text
+
+
 @pytest.mark.parametrize("limit", [350, 500, 700, 1000, 1100])
 def test_context_goes_the_oldest_first_and_the_post_last(resident, builder, limit):
     target = Target(
