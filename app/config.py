@@ -205,11 +205,6 @@ class PPOConfig(Section):
         description="How strict the gate is; 'demo' decides on far less evidence, without a canary, and says so. "
         "'open' lets through whatever has finite weights: for proofs against a sandbox only.",
     )
-    control: Literal["none", "shuffled"] = Field(
-        default="none",
-        description="'shuffled' gives each draft of a run the reward of another one, so that there is nothing to "
-        "learn: the control arm of a proof against a sandbox, and of nothing else.",
-    )
     canary_longest: Minutes = Field(
         default=7 * 24 * 60, description="Minutes after which a canary that nothing speaks against is let through."
     )
@@ -392,13 +387,11 @@ def refuse_proof_settings(config: VibeBotConfig, secrets: Secrets) -> None:
     """Make sure that what only a proof may do is done to a sandbox, which answers on loopback.
 
     Raises:
-        ConfigError: `ppo.control` or `ppo.gate` is made for proofs, and `X_BASE_URL` is another machine's.
+        ConfigError: `ppo.gate` is made for proofs, and `X_BASE_URL` is another machine's.
     """
-    asked = {"ppo.control": config.ppo.control != "none", "ppo.gate": config.ppo.gate == "open"}
-    if any(asked.values()) and urlsplit(secrets.x_base_url).hostname not in LOOPBACK:
-        names = " and ".join(name for name, wanted in asked.items() if wanted)
+    if config.ppo.gate == "open" and urlsplit(secrets.x_base_url).hostname not in LOOPBACK:
         raise ConfigError(
-            f"{names}: got what is for proofs against a sandbox on this machine, but X_BASE_URL is "
+            f"ppo.gate: got 'open', which is for proofs against a sandbox on this machine, but X_BASE_URL is "
             f"{secrets.x_base_url}; remove the setting, or point X_BASE_URL at a sandbox"
         )
 

@@ -18,6 +18,7 @@ def backtest(
     updates: Annotated[int | None, typer.Option(min=1, help="Applied updates after which it ends.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the community and of the author's choices.")] = 1,
     shuffle: Annotated[bool, typer.Option("--shuffle", help="The control arm: rewards are shuffled.")] = False,
+    oracle: Annotated[bool, typer.Option("--oracle", help="Learn from what drafts truly earn on average.")] = False,
     gate: Annotated[str, typer.Option(help="production, demo or open; open passes whatever is finite.")] = "open",
     model: Annotated[Path | None, typer.Option(help="Directory of the base model; SmolLM2-135M if left out.")] = None,
     out: Annotated[Path, typer.Option(help="Where report.json and lift.png go.")] = Path("data/backtest"),
@@ -32,6 +33,8 @@ def backtest(
 
     if posts is None and updates is None:
         raise typer.BadParameter("give an end: --posts, --updates, or both", param_hint="--posts")
+    if shuffle and oracle:
+        raise typer.BadParameter("a run has one arm: give --shuffle or --oracle, not both", param_hint="--oracle")
     if gate not in PROFILES:
         raise typer.BadParameter(f"got {gate!r}; profiles are {', '.join(PROFILES)}", param_hint="--gate")
     console = Console()
@@ -41,7 +44,7 @@ def backtest(
         community=community,
         updates=updates,
         posts=posts,
-        control="shuffled" if shuffle else "none",
+        arm="shuffled" if shuffle else "oracle" if oracle else "trained",
         gate=gate,  # type: ignore[arg-type] # it is one of the profiles' names
     )
     try:

@@ -1,19 +1,22 @@
-"""The control arm of a proof: the same loop, with nothing in its rewards to learn from."""
+"""Other rewards than those that were earned: what a proof compares learning with."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from app.learning.dataset import Logged
 
+# Gives the drafts of a run, told its seed, their rewards anew.
+Relabel = Callable[[Sequence[Logged], int], list[Logged]]
+
 
 def shuffled(training: Sequence[Logged], seed: int) -> list[Logged]:
-    """The same drafts, each with the reward of a draft drawn without replacement from the same run.
+    """The control arm, with nothing in its rewards to learn from.
 
-    The rewards keep their distribution, floors of refused drafts included, so that the two arms differ by nothing but
-    whose reward it is.
+    Each draft has the reward of a draft drawn without replacement from the same run. So rewards keep their
+    distribution, floors of refused drafts included, and the arms differ by nothing but whose reward it is.
     """
     rewards = [logged.sample.reward for logged in training]
     random.Random(seed).shuffle(rewards)

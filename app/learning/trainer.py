@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from app import clock, events, forgotten, leases
 from app.config import VibeBotConfig
 from app.learning import canary, limits, runs
-from app.learning.control import shuffled
+from app.learning.control import Relabel
 from app.learning.dataset import Dataset, gather
 from app.learning.gate import PROFILES, Profile, Verdict
 from app.learning.rewarding import compute_rewards
@@ -56,13 +56,16 @@ class RunOutcome:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-def run_ppo(config: VibeBotConfig, db: Database, progress: Progress | None = None) -> RunOutcome:
+def run_ppo(
+    config: VibeBotConfig, db: Database, progress: Progress | None = None, *, relabel: Relabel | None = None
+) -> RunOutcome:
     """Take one turn of learning.
 
     A turn without enough to learn from costs a few queries: torch and the model are imported by a run alone.
 
     Args:
         progress: called after every optimiser step with the step, the steps planned and the step's metrics.
+        relabel: for a proof's other arms: gives the training samples other rewards.
 
     Raises:
         Exception: whatever ended a run; its row is marked as failed with the reason first.
@@ -70,7 +73,7 @@ def run_ppo(config: VibeBotConfig, db: Database, progress: Progress | None = Non
     try:
         holding = leases.hold(db, config.bot_id, leases.TRAINING_LEASE, runs.LEASE_SECONDS)
         with holding as lease, runs.Heartbeat(lease) as heart:
-            outcome = _Turn(config, db, lease, heart, progress).take()
+            outcome = _Turn(config, db, lease, heart, progress=progress, relabel=relabel).take()
     except leases.LeaseTaken as error:
         outcome = RunOutcome("skipped", str(error))
     log.info("training.turn", state=str(outcome.state), reason=outcome.reason, promoted=outcome.promoted)
@@ -86,9 +89,12 @@ class _Turn:
         db: Database,
         lease: leases.Lease,
         heart: runs.Heartbeat,
+        *,
         progress: Progress | None,
+        relabel: Relabel | None,
     ) -> None:
-        self.config, self.db, self.lease, self.heart, self.progress = config, db, lease, heart, progress
+        self.config, self.db, self.lease, self.heart = config, db, lease, heart
+        self.progress, self.relabel = progress, relabel
         self.profile: Profile = PROFILES[config.ppo.gate]
         self.root = Path(config.model.checkpoint_dir)
         self.forgotten = 0  # how many subjects were, when the data was read
@@ -114,8 +120,8 @@ class _Turn:
         if reason is not None:
             return RunOutcome("skipped", reason, promoted=promoted, rewarded=rewarded)
         run_id = runs.begin(self.db, self.lease, RunKind.PPO, parent.checkpoint_id)
-        if self.config.ppo.control == "shuffled":
-            data = replace(data, training=shuffled(data.training, seed=run_id.int))
+        if self.relabel:
+            data = replace(data, training=self.relabel(data.training, run_id.int))
         try:
             return self._run(run_id, parent, data, rewarded)
         except BaseException as error:

@@ -17,10 +17,12 @@ from sqlalchemy import func, select
 
 from app import clock, logs
 from app.config import VibeBotConfig, parse_config
+from app.learning.control import Relabel, shuffled
 from app.learning.trainer import RunOutcome
 from app.local.curve import plot, show_curve
 from app.local.lift import Measurement
 from app.local.observer import Observer
+from app.local.oracle import Oracle
 from app.local.report import report
 from app.local.sandboxed import BOT_ID, sandbox_config
 from app.local.servers import EmbeddedPostgres
@@ -29,6 +31,8 @@ from app.local.virtual import START, VirtualLoop, virtual_loop
 from app.schedule import LoopName
 from dbs.models import LedgerEntry, Post
 from dbs.states import PostState
+
+Arm = Literal["trained", "shuffled", "oracle"]
 
 REPORT = "report.json"
 DRAFTS_PER_UPDATE = 96
@@ -47,7 +51,7 @@ class Plan:
         model: directory of the base model.
         updates: applied updates after which it ends, whatever was posted; None for no such end.
         posts: posts after which nothing new is written; what was posted is still measured and learnt from.
-        control: whether rewards are shuffled (`PPOConfig.control`).
+        arm: what is learnt from: the rewards that were earned, the same shuffled, or those of an oracle.
         gate: profile of the gate (`PPOConfig.gate`).
     """
 
@@ -56,7 +60,7 @@ class Plan:
     community: str = "default"
     updates: int | None = None
     posts: int | None = None
-    control: Literal["none", "shuffled"] = "none"
+    arm: Arm = "trained"
     gate: Literal["production", "demo", "open"] = "open"
 
     def __post_init__(self) -> None:
@@ -103,7 +107,6 @@ def backtest_config(directory: Path, plan: Plan, handles: list[str]) -> VibeBotC
             "safety": {"max_posts_per_hour": 300, "max_posts_per_day": 2400, "author_cooldown": 300},
             "ppo": {
                 "gate": plan.gate,
-                "control": plan.control,
                 "reward_age": 240,
                 "min_samples": DRAFTS_PER_UPDATE,
                 "max_samples": DRAFTS_PER_UPDATE * 3 // 2,
@@ -135,6 +138,7 @@ def run(plan: Plan, directory: Path) -> dict[str, Any]:
             return backtest_config(work, plan, observer.handles(limit=1000))
 
         with virtual_loop(work, config, community=plan.community, seed=plan.seed) as loop:
+            loop.relabel = _relabel(plan, loop)
             loop.pause("left out of a backtest", LEFT_OUT)
             _live(loop, plan, console)
             found = _report(loop, plan)
@@ -152,6 +156,15 @@ def _clear(work: Path, directory: Path) -> None:
     EmbeddedPostgres(work / "postgres").erase()
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
+
+
+def _relabel(plan: Plan, loop: VirtualLoop) -> Relabel | None:
+    arms: dict[Arm, Relabel | None] = {
+        "trained": None,
+        "shuffled": shuffled,
+        "oracle": Oracle(loop.bot.db, loop.observer, floor=loop.bot.config.ppo.refused_reward),
+    }
+    return arms[plan.arm]
 
 
 def _live(loop: VirtualLoop, plan: Plan, console: Console) -> None:
@@ -198,7 +211,7 @@ def _tell(console: Console, loop: VirtualLoop, plan: Plan, outcome: RunOutcome) 
     what = f"update {applied(loop)}" if outcome.promoted else f"no update ({outcome.reason})"
     kl = outcome.metrics.get("objective/kl", 0.0)
     console.print(
-        f"seed {plan.seed}, {plan.control}: day {day:.1f}, {what}, {_posted(loop)} posts, {outcome.samples} samples, "
+        f"seed {plan.seed}, {plan.arm}: day {day:.1f}, {what}, {_posted(loop)} posts, {outcome.samples} samples, "
         f"KL {kl:.2f}",
         highlight=False,
     )

@@ -20,12 +20,14 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from app.local.backtest import REPORT, Plan
+from app.local.backtest import REPORT, Arm, Plan
 from app.local.proofstats import Finding, Pair, as_markdown, conclude
 from app.local.sandboxed import fetch_model
 from app.local.stack import alone, end_on_signals
 
-ARMS = {"trained": "none", "shuffled": "shuffled"}
+ARMS: tuple[Arm, ...] = ("trained", "shuffled")
+FLAGS: dict[Arm, list[str]] = {"trained": [], "shuffled": ["--shuffle"], "oracle": ["--oracle"]}
+Reports = dict[tuple[int, Arm], dict[str, Any] | None]  # by seed and arm; None: it has not ended
 MEMORY_PER_RUN = 3 * 2**30  # bytes: writing takes 1.3 GiB, and training holds the model a second time
 BEGIN, END = "<!-- proof: begin -->", "<!-- proof: end -->"
 
@@ -34,7 +36,6 @@ BEGIN, END = "<!-- proof: begin -->", "<!-- proof: end -->"
 class Job:
     """One backtest of a proof."""
 
-    arm: str
     plan: Plan
     directory: Path
 
@@ -55,8 +56,7 @@ class Job:
             "--model", str(self.plan.model),
             "--out", str(self.directory),
         ]  # fmt: skip
-        shuffle = ["--shuffle"] if self.plan.control == "shuffled" else []
-        return [sys.executable, "-m", "app.cli", "backtest", *options, *shuffle]
+        return [sys.executable, "-m", "app.cli", "backtest", *options, *FLAGS[self.plan.arm]]
 
 
 class ProofError(RuntimeError):
@@ -67,12 +67,11 @@ def jobs_of(directory: Path, model: Path, *, seeds: int, updates: int, community
     """Every run of a proof, the arms of a seed side by side."""
     return [
         Job(
-            arm,
-            Plan(model=model, seed=seed, community=community, updates=updates, control=control),  # type: ignore[arg-type] # a value of ARMS
+            Plan(model=model, seed=seed, community=community, updates=updates, arm=arm),
             directory / f"seed-{seed}-{arm}",
         )
         for seed in range(1, seeds + 1)
-        for arm, control in ARMS.items()
+        for arm in ARMS
     ]
 
 
@@ -113,7 +112,7 @@ def run(
     wanted = jobs_of(directory, model, seeds=seeds, updates=updates, community=community)
     with alone(directory):
         run_missing(wanted, jobs or as_many_as_fit(), console)
-        reports = {(job.plan.seed, job.arm): job.finished() for job in wanted}
+        reports: Reports = {(job.plan.seed, job.plan.arm): job.finished() for job in wanted}
         _check(wanted, reports)
         finding = conclude(pairs_of(reports))
         days = max(report["world_days"] for report in reports.values() if report)
@@ -163,32 +162,32 @@ def _collect(process: subprocess.Popen[bytes], job: Job, console: Console) -> No
     report = job.finished()
     if report is None:
         raise ProofError(
-            f"seed {job.plan.seed}, {job.arm}: it ended with status {process.returncode} and without a report; "
+            f"seed {job.plan.seed}, {job.plan.arm}: it ended with status {process.returncode} and without a report; "
             f"see {job.directory / 'log'}, and start again: what has ended is not run twice"
         )
     lift = "no lift" if report["lift"] is None else f"lift {report['lift']:+.0%}"
     console.print(
-        f"seed {job.plan.seed}, {job.arm}: {lift} after {report['updates']} updates, {report['seconds']:.0f} s",
+        f"seed {job.plan.seed}, {job.plan.arm}: {lift} after {report['updates']} updates, {report['seconds']:.0f} s",
         highlight=False,
     )
 
 
-def _check(wanted: Sequence[Job], reports: dict[tuple[int, str], dict[str, Any] | None]) -> None:
+def _check(wanted: Sequence[Job], reports: Reports) -> None:
     """Make sure that every run was sound, those of an earlier start too.
 
     Raises:
         ProofError: one was not.
     """
     for job in wanted:
-        report = reports[job.plan.seed, job.arm]
+        report = reports[job.plan.seed, job.plan.arm]
         if report is not None and report["failures"]:
             raise ProofError(
-                f"seed {job.plan.seed}, {job.arm}: {'; '.join(report['failures'])}; delete {job.directory} to run it "
-                "again"
+                f"seed {job.plan.seed}, {job.plan.arm}: {'; '.join(report['failures'])}; delete {job.directory} to "
+                "run it again"
             )
 
 
-def pairs_of(reports: dict[tuple[int, str], dict[str, Any] | None]) -> list[Pair]:
+def pairs_of(reports: Reports) -> list[Pair]:
     """The reports, two by two."""
     found = []
     for seed in sorted({seed for seed, _ in reports}):
@@ -218,7 +217,7 @@ def _write(file: Path, text: str) -> None:
     aside.replace(file)
 
 
-def plot(reports: dict[tuple[int, str], dict[str, Any] | None], finding: Finding, file: Path) -> None:
+def plot(reports: Reports, finding: Finding, file: Path) -> None:
     """True engagement against that of the start by update, each seed thin and each arm's mean thick, as a PNG."""
     import matplotlib
 

@@ -21,6 +21,7 @@ from sqlalchemy import func, select
 from app import clock, loops
 from app.config import ConfigError, Secrets, VibeBotConfig
 from app.context import BotContext
+from app.learning.control import Relabel
 from app.learning.trainer import RunOutcome, run_ppo
 from app.local.observer import Observer
 from app.local.servers import EmbeddedPostgres
@@ -83,6 +84,7 @@ class VirtualLoop:
     """Takes the turns of one bot in the order in which they fall due.
 
     Attributes:
+        relabel: gives a run's samples other rewards than those that they earned.
         seconds: by what they were spent on, wall time and, on a busy machine the better measure, processor time of
             this process.
         learnt: outcomes of the training runs that were made, the first first.
@@ -90,6 +92,7 @@ class VirtualLoop:
 
     def __init__(self, bot: BotContext, moment: clock.VirtualTime, observer: Observer) -> None:
         self.bot, self.moment, self.observer = bot, moment, observer
+        self.relabel: Relabel | None = None
         self.seconds: dict[str, tuple[float, float]] = {}
         self.learnt: list[RunOutcome] = []
 
@@ -160,7 +163,7 @@ class VirtualLoop:
         with self.bot.db.transaction() as session:
             if not is_worth_a_run(session, self.bot.config):
                 return 0
-        outcome = run_ppo(self.bot.config, self.bot.db)
+        outcome = run_ppo(self.bot.config, self.bot.db, relabel=self.relabel)
         if outcome.state == "skipped":
             return 0
         self.learnt.append(outcome)

@@ -6,23 +6,30 @@ import json
 import subprocess
 import sys
 import time
+import uuid
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from factories import give_draft
 from rich.console import Console
 from sqlalchemy import func, select
 
 from app import clock
 from app.config import ConfigError, VibeBotConfig
+from app.learning.dataset import Logged
+from app.learning.samples import Sample
 from app.local import backtest, lift, prove
 from app.local.backtest import Plan, backtest_config
+from app.local.oracle import Oracle
 from app.local.proofstats import Pair, as_markdown, conclude, t_interval
 from app.local.virtual import START, NothingDue, virtual_loop
+from app.policy import registry
 from app.schedule import LoopName
-from dbs.models import GateVerdict, Loop, Post
+from dbs.models import Draft, GateVerdict, Loop, Post, TimelinePost
+from dbs.states import Kind
 
 
 @pytest.mark.slow
@@ -35,7 +42,7 @@ def test_a_small_backtest_learns_once(packaged_model: Path, tmp_path: Path, monk
     ):
         monkeypatch.setattr(module, name, value)
     began = clock.wall_now()
-    plan = Plan(model=packaged_model, seed=3, updates=1, control="shuffled")
+    plan = Plan(model=packaged_model, seed=3, updates=1, arm="shuffled")
     found = backtest.run(plan, tmp_path)
     assert found["failures"] == []
     assert found["updates"] == 1
@@ -82,6 +89,38 @@ def test_time_jumps_from_one_due_turn_to_the_next(config_maker: Any, tmp_path: P
         loop.pause("all", list(LoopName))
         with pytest.raises(NothingDue):
             loop.step()
+
+
+def logged(draft: Draft, reward: float, *, measured: bool = True) -> Logged:
+    sample = Sample(draft.draft_id, [1], [2], [-0.5], 0.7, reward, np.zeros(1))
+    return Logged(sample, uuid.uuid4(), 0.0, measured, True, draft.kind, (), frozenset())
+
+
+@pytest.mark.slow
+def test_the_oracle_rewards_what_a_text_is_worth_and_leaves_refusals_alone(config_maker: Any, tmp_path: Path) -> None:
+    with virtual_loop(tmp_path, config_maker, community="default", seed=1) as loop:
+        while loop.step() is not LoopName.TIMELINE:
+            pass
+        with loop.bot.db.transaction() as session:
+            author = registry.current(session, "explorer")
+            assert author
+            target = session.scalars(select(TimelinePost).where(TimelinePost.text.contains("the")).limit(1)).one()
+            answer = {"kind": Kind.REPLY, "target_post_id": target.x_post_id}
+            insult = give_draft(session, author, "You are all idiots and this is garbage.", **answer)
+            plain = give_draft(session, author, "That is a good thing for people to know about.", **answer)
+            apt = give_draft(session, author, f"We counted 14 of them in May, because {target.text[:90]}", **answer)
+            own = give_draft(session, author, "Our tram on Mill Road ran every 6 minutes in June, because we asked.")
+            refused = give_draft(session, author, "")
+            drafts = [insult, plain, apt, own]
+            given = [*(logged(draft, 0.0) for draft in drafts), logged(refused, -2.0, measured=False)]
+            session.expunge_all()
+        found = Oracle(loop.bot.db, loop.observer, floor=-2.0)(given, 7)
+    assert [item.sample.draft_id for item in found] == [item.sample.draft_id for item in given]
+    rewards = [item.sample.reward for item in found]
+    assert rewards[0] < rewards[1] < rewards[2]
+    assert rewards[3] > rewards[0]
+    assert rewards[4] == -2.0
+    assert [item.sample.reward for item in given] == [0.0, 0.0, 0.0, 0.0, -2.0]
 
 
 def test_a_community_that_does_not_exist_is_named(config_maker: Any, tmp_path: Path) -> None:
@@ -156,7 +195,7 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[prove.Job]:
     found = prove.jobs_of(tmp_path / "prove", tmp_path / "model", seeds=2, updates=3, community="default")
 
     def command(job: prove.Job) -> list[str]:
-        value = 0.3 if job.arm == "trained" else 0.0
+        value = 0.3 if job.plan.arm == "trained" else 0.0
         report = {
             "plan": job.plan.facts(), "lift": value + 0.01 * job.plan.seed, "updates": 3, "seconds": 1.0,
             "world_days": 8.0, "failures": [], "curve": [{"engagement": 2.0}, {"engagement": 2.0 * (1 + value)}],
@@ -172,7 +211,7 @@ def runs(job: prove.Job) -> int:
 
 
 def test_what_has_ended_is_not_run_again(jobs: list[prove.Job]) -> None:
-    assert [(job.plan.seed, job.arm) for job in jobs] == [
+    assert [(job.plan.seed, job.plan.arm) for job in jobs] == [
         (1, "trained"), (1, "shuffled"), (2, "trained"), (2, "shuffled"),
     ]  # fmt: skip
     prove.run_missing(jobs, 2, Console(quiet=True))
@@ -189,7 +228,11 @@ def test_a_run_without_a_report_ends_the_proof_and_the_others(
     jobs: list[prove.Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def command(job: prove.Job) -> list[str]:
-        return [sys.executable, "-c", "raise SystemExit(3)" if job.arm == "shuffled" else "import time; time.sleep(60)"]
+        return [
+            sys.executable,
+            "-c",
+            "raise SystemExit(3)" if job.plan.arm == "shuffled" else "import time; time.sleep(60)",
+        ]
 
     monkeypatch.setattr(prove.Job, "command", command)
     children: list[subprocess.Popen[bytes]] = []

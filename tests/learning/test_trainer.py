@@ -128,9 +128,9 @@ def test_the_control_arm_trains_on_shuffled_rewards(world, settings, monkeypatch
         raise KeyboardInterrupt
 
     monkeypatch.setattr("app.learning.ppo.train", stop)
-    for control in ("none", "shuffled"):
+    for relabel in (None, shuffled):
         with pytest.raises(KeyboardInterrupt):
-            run_ppo(with_ppo(settings, gate="open", control=control), world.database)
+            run_ppo(with_ppo(settings, gate="open"), world.database, relabel=relabel)
     plain, mixed = seen
     with world.database.transaction() as session:
         stored = dict(session.execute(select(Reward.draft_id, Reward.reward)).all())
