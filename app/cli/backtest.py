@@ -14,6 +14,7 @@ app = typer.Typer()
 def backtest(
     *,
     community: Annotated[str, typer.Option(help="Name of a shipped community, or its file.")] = "default",
+    mechanism: Annotated[str, typer.Option(help="taste, or bounded_confidence.")] = "taste",
     posts: Annotated[int | None, typer.Option(min=1, help="Posts after which nothing new is written.")] = None,
     updates: Annotated[int | None, typer.Option(min=1, help="Applied updates after which it ends.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the community and of the author's choices.")] = 1,
@@ -30,6 +31,7 @@ def backtest(
     from app.local import backtest as local_backtest
     from app.local.sandboxed import fetch_model
     from app.local.stack import AlreadyRunning
+    from app.local.virtual import MECHANISMS
 
     if posts is None and updates is None:
         raise typer.BadParameter("give an end: --posts, --updates, or both", param_hint="--posts")
@@ -37,11 +39,14 @@ def backtest(
         raise typer.BadParameter("a run has one arm: give --shuffle or --oracle, not both", param_hint="--oracle")
     if gate not in PROFILES:
         raise typer.BadParameter(f"got {gate!r}; profiles are {', '.join(PROFILES)}", param_hint="--gate")
+    if mechanism not in MECHANISMS:
+        raise typer.BadParameter(f"got {mechanism!r}; use {' or '.join(MECHANISMS)}", param_hint="--mechanism")
     console = Console()
     plan = local_backtest.Plan(
         model=(model or fetch_model(console)).resolve(),
         seed=seed,
         community=community,
+        mechanism=mechanism,  # type: ignore[arg-type] # it is one of the mechanisms' names
         updates=updates,
         posts=posts,
         arm="shuffled" if shuffle else "oracle" if oracle else "trained",

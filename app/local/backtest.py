@@ -27,7 +27,7 @@ from app.local.report import report
 from app.local.sandboxed import BOT_ID, sandbox_config
 from app.local.servers import EmbeddedPostgres
 from app.local.stack import alone, end_on_signals
-from app.local.virtual import START, VirtualLoop, virtual_loop
+from app.local.virtual import START, Mechanism, VirtualLoop, virtual_loop
 from app.schedule import LoopName
 from dbs.models import LedgerEntry, Post
 from dbs.states import PostState
@@ -58,6 +58,7 @@ class Plan:
     model: Path
     seed: int = 1
     community: str = "default"
+    mechanism: Mechanism = "taste"
     updates: int | None = None
     posts: int | None = None
     arm: Arm = "trained"
@@ -137,7 +138,7 @@ def run(plan: Plan, directory: Path) -> dict[str, Any]:
             # All of its members: with more to answer, a turn writes more at a time.
             return backtest_config(work, plan, observer.handles(limit=1000))
 
-        with virtual_loop(work, config, community=plan.community, seed=plan.seed) as loop:
+        with virtual_loop(work, config, community=plan.community, mechanism=plan.mechanism, seed=plan.seed) as loop:
             loop.relabel = _relabel(plan, loop)
             loop.pause("left out of a backtest", LEFT_OUT)
             _live(loop, plan, console)

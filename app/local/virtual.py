@@ -30,13 +30,16 @@ from app.posting import due_posts, send_post
 from app.readiness import is_worth_a_run
 from app.sandbox.communityfile import CommunityFileError
 from app.sandbox.serving import served_here
-from app.sandbox.settings import Keys, Settings
+from app.sandbox.settings import MECHANISMS, Keys, Mechanism, Settings
 from app.schedule import LoopName
 from app.stages import STAGES, WAKES
 from dbs import migrations
 from dbs.models import Loop, Post
 from dbs.session import Database
 from dbs.states import PostState
+
+# The mechanisms are here for who asks for a loop: nothing else outside the sandbox imports it.
+__all__ = ["MECHANISMS", "START", "Mechanism", "NothingDue", "VirtualLoop", "virtual_loop", "virtual_x"]
 
 log = structlog.get_logger()
 
@@ -69,9 +72,9 @@ class VirtualX:
 
 
 @contextmanager
-def virtual_x(directory: Path, community: str, seed: int) -> Iterator[VirtualX]:
+def virtual_x(directory: Path, community: str, mechanism: Mechanism, seed: int) -> Iterator[VirtualX]:
     """A sandbox in a thread, which lives by this process's clock."""
-    settings = Settings(state=directory / "sandbox", community=community, seed=seed, keys=Keys())
+    settings = Settings(state=directory / "sandbox", community=community, mechanism=mechanism, seed=seed, keys=Keys())
     with ExitStack() as served:
         try:
             base_url = served.enter_context(served_here(settings))
@@ -172,13 +175,19 @@ class VirtualLoop:
 
 @contextmanager
 def virtual_loop(
-    directory: Path, make_config: Callable[[Observer], VibeBotConfig], *, community: str, seed: int
+    directory: Path,
+    make_config: Callable[[Observer], VibeBotConfig],
+    *,
+    community: str,
+    mechanism: Mechanism = "taste",
+    seed: int,
 ) -> Iterator[VirtualLoop]:
     """A bot that was just born, in a world that was just born, at `START`.
 
     Args:
         make_config: told the sandbox's members, says how the bot is to be.
         community: name of a shipped community, or a file.
+        mechanism: how a text comes to its reactions there.
         seed: of the community, and of everything that the author leaves to chance.
 
     Raises:
@@ -189,7 +198,7 @@ def virtual_loop(
     try:
         migrations.upgrade(database_url)
         db = Database(database_url)
-        with clock.virtual(START) as moment, virtual_x(directory, community, seed) as x:
+        with clock.virtual(START) as moment, virtual_x(directory, community, mechanism, seed) as x:
             observer = Observer(x.base_url)
             bot = BotContext(make_config(observer), secrets=x.secrets(database_url), db=db)
             bot.enrol()

@@ -11,7 +11,7 @@ from typing import cast
 from app.sandbox.communityfile import CommunityFileError
 from app.sandbox.server import create_app
 from app.sandbox.serving import listen, server_of
-from app.sandbox.settings import TIERS, Settings, Tier
+from app.sandbox.settings import MECHANISMS, TIERS, Mechanism, Settings, Tier
 from app.sandbox.store import StateMismatchError
 
 
@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     settings = Settings(
         state=args.state,
         community=args.community,
+        mechanism=cast(Mechanism, args.mechanism),
         seed=args.seed,
         bot_id=args.bot_id,
         bot_handle=args.bot_handle.removeprefix("@"),
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one")
     parser.add_argument("--state", type=Path, required=True, help="folder that keeps what must survive a restart")
     parser.add_argument("--community", default="default", help="name of a shipped community, or a YAML file")
+    parser.add_argument("--mechanism", choices=MECHANISMS, default="taste", help="how a text comes to its reactions")
     parser.add_argument("--seed", type=int, default=1, help="seed of everything that looks random")
     parser.add_argument("--bot-id", type=int, default=1_000_001, help="user id of the bot's account")
     parser.add_argument("--bot-handle", default="explorer_bot", help="handle of the bot's account")

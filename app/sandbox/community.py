@@ -1,7 +1,8 @@
 """A community: who is in it, what they post, and what they make of what the bot posts.
 
 `Community` is all that the API knows of it, so another mechanism can stand behind the same API. `TasteCommunity` is
-the shipped one: engagement is exposure times taste, taste a set of weights on measured traits, gated by fluency.
+the usual one: engagement is exposure times taste, taste a set of weights on measured traits, gated by fluency. The
+other one is in `boundedconfidence.py`.
 """
 
 from __future__ import annotations
@@ -94,8 +95,9 @@ class Community(Protocol):
 
 @dataclass(frozen=True)
 class _Value:
-    """A text, judged: likes per unit of exposure, and what it stirs beside."""
+    """A text, judged: how far it leans towards the taste, likes per unit of exposure, and what it stirs beside."""
 
+    lean: float
     score: float
     fluency: float
     talk: float
@@ -143,7 +145,7 @@ class TasteCommunity:
         novelty = self._novelty(draft.text, earlier)
         exposure = self._exposure(draft, 0.0) * novelty
         sigma, arrived = self.file.audience.luck, self.share_arrived(TRUTH_MINUTES)
-        everybody, writers = self._shares(topic, None)
+        everybody, writers = self._shares(topic, value.lean, None)
         means = {
             name: arrived * rx.expected(exposure * rate, writers if name in {"replies", "quotes"} else everybody, sigma)
             for name, rate in self._rates(value).items()
@@ -167,7 +169,7 @@ class TasteCommunity:
         exposure *= self._patience(post, earlier)
         salt = key(self._seed, "bot post", post.kind, post.target, canonical(post.body))
         seen = exposure * float(rx.luck(self.file.audience.luck, np.array([normal(salt, "luck")]))[0])
-        everybody, writers = self._shares(topic, post.author)
+        everybody, writers = self._shares(topic, value.lean, post.author)
         rates = {name: seen * rate for name, rate in self._rates(value).items()}
         gone = dict(blocked)
 
@@ -223,10 +225,17 @@ class TasteCommunity:
         parent = draft.parent.body if draft.parent else ""
         traits = measure(draft.text, Subject(parent, self.texts.vocabulary.get(topic or "", frozenset())), language)
         fluency = self.fluency.score(draft.text)
-        liking = exp(sum(weight * traits[name] for name, weight in taste.weights.items()) - taste.average)
+        lean = sum(weight * traits[name] for name, weight in taste.weights.items()) - taste.average
         talk = exp(sum(weight * traits[name] for name, weight in taste.talk.items()))
-        score = fluency * rx.soft_cap(liking, taste.ceiling)
-        return _Value(score, fluency, talk, traits["hostility"], traits)
+        return _Value(lean, fluency * self._liking(lean, topic), fluency, talk, traits["hostility"], traits)
+
+    def _liking(self, lean: float, topic: str | None) -> float:  # noqa: ARG002 - another mechanism asks who listens
+        """Likes per unit of exposure, 1 for an ordinary draft."""
+        return rx.soft_cap(exp(lean), self.file.taste.ceiling)
+
+    def _appetite(self, topic: str | None, lean: float) -> Floats:  # noqa: ARG002 - all like alike here
+        """Each account's share of all reactions to a text; sums to 1."""
+        return self.people.appetite(topic)
 
     def _topic(self, draft: Draft) -> str | None:
         if draft.topic or (draft.parent and draft.parent.topic):
@@ -259,9 +268,9 @@ class TasteCommunity:
         nagging = float(0.5 ** max(0, same - 1)) if post.kind == "reply" else 1.0
         return float(min(1.0, fatigue.posts_per_day / today) ** 1.5) * nagging
 
-    def _shares(self, topic: str | None, author: int | None) -> tuple[Floats, Floats]:
+    def _shares(self, topic: str | None, lean: float, author: int | None) -> tuple[Floats, Floats]:
         """Shares of all accounts in silent reactions, and in written ones, which only members give."""
-        everybody = self.people.appetite(topic)
+        everybody = self._appetite(topic, lean)
         writers = np.zeros_like(everybody)
         writers[: len(self.people.members)] = everybody[: len(self.people.members)]
         if author in self.people.place:

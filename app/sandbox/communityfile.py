@@ -60,6 +60,13 @@ class Taste(Part):
     talk: dict[str, float] = {}
 
 
+class Opinion(Part):
+    mean: Annotated[float, Field(ge=-1, le=1)] = 0.5
+    spread: Positive = 0.25
+    confidence: Positive = 0.25
+    spreading: Share = 0.5
+
+
 class Hostility(Part):
     block_chance: Share = 0.5
     angry: Share = 0.9
@@ -117,6 +124,7 @@ class CommunityFile(Part):
     growth: Growth = Growth()
     mix: Mix = Mix()
     taste: Taste
+    opinion: Opinion = Opinion()
     hostility: Hostility = Hostility()
     fatigue: Fatigue = Fatigue()
     rhythm: Rhythm = Rhythm()

@@ -54,7 +54,11 @@ class Person:
 
 
 class People:
-    """Members first, then the crowd, in one fixed order; arrays over them have one entry each."""
+    """Members first, then the crowd, in one fixed order; arrays over them have one entry each.
+
+    Attributes:
+        follows: who follows which member, bool [accounts, members].
+    """
 
     def __init__(self, file: CommunityFile, seed: int) -> None:
         self.members = [_member(entry, seed) for entry in file.members]
@@ -66,7 +70,7 @@ class People:
         self.ids: Ids = np.array(
             [p.id for p in self.members] + [CROWD_IDS + i for i in range(file.crowd.size)], dtype=np.uint64
         )
-        self._follows = self._follow_graph()
+        self.follows = self._follow_graph()
         self._appetites: dict[str | None, Floats] = {}
         self._crowd_appetite = file.crowd.appetite if file.crowd.size else 0.0
 
@@ -94,7 +98,7 @@ class People:
     def followers(self, user_id: int) -> list[int]:
         """Ids of the accounts that follow a member, in a fixed order."""
         place = self.place.get(user_id)
-        return [] if place is None else [int(i) for i in self.ids[self._follows[:, place]]]
+        return [] if place is None else [int(i) for i in self.ids[self.follows[:, place]]]
 
     def following(self, user_id: int) -> list[int]:
         """Ids of the members that an account follows."""
@@ -103,7 +107,7 @@ class People:
             if not 0 <= user_id - CROWD_IDS < self._crowd_size:
                 return []
             row = len(self.members) + user_id - CROWD_IDS
-        return [self.members[i].id for i in np.flatnonzero(self._follows[row])]
+        return [self.members[i].id for i in np.flatnonzero(self.follows[row])]
 
     def appetite(self, topic: str | None) -> Floats:
         """Each account's share of all engagement with a post on a topic; sums to 1."""
@@ -115,7 +119,6 @@ class People:
         return self._appetites[topic]
 
     def _follow_graph(self) -> npt.NDArray[np.bool_]:
-        """Rows follow columns: everybody, member."""
         columns = [uniforms(key(self._seed, "follow", p.id), self.ids) < p.pull for p in self.members]
         graph = np.stack(columns, axis=1)
         for i, a in enumerate(self.members):

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.sandbox import auth, control, ledger, limits, page
 from app.sandbox.api import posts, search, timelines, users
 from app.sandbox.api.endpoint import Endpoint, Request
+from app.sandbox.boundedconfidence import BoundedConfidenceCommunity
 from app.sandbox.community import Community, TasteCommunity
 from app.sandbox.communityfile import load
 from app.sandbox.faults import Fault, Faults, without_metrics
@@ -47,7 +48,8 @@ def create_app(settings: Settings, community: Community | None = None) -> FastAP
         CommunityFileError: the community cannot be used.
         StateMismatchError: the state was made with other settings.
     """
-    chosen = community or TasteCommunity(load(settings.community), settings.seed, settings.bot_handle)
+    kind = TasteCommunity if settings.mechanism == "taste" else BoundedConfidenceCommunity
+    chosen = community or kind(load(settings.community), settings.seed, settings.bot_handle)
     world = World(settings, chosen, Store(settings.state))
     app = FastAPI(title="Explorer's sandbox", openapi_url=None, docs_url=None, redoc_url=None)
     faults = Faults(settings.seed)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+Mechanism = Literal["taste", "bounded_confidence"]
+MECHANISMS: tuple[str, ...] = get_args(Mechanism)
 Tier = Literal["pay-per-use", "basic", "pro", "enterprise"]
 TIERS: tuple[str, ...] = get_args(Tier)
 
@@ -34,11 +36,13 @@ class Settings:
     Attributes:
         state: folder of its database; made if missing.
         community: name of a shipped community, or a path.
+        mechanism: how a text comes to its reactions: `community.py`, or `boundedconfidence.py`.
         tier: access tier that it plays; on all but enterprise, unsummoned replies, quotes and follows are refused.
     """
 
     state: Path
     community: str = "default"
+    mechanism: Mechanism = "taste"
     seed: int = 1
     bot_id: int = 1_000_001
     bot_handle: str = "explorer_bot"

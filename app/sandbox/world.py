@@ -53,6 +53,7 @@ class World:
         kept = store.settle(
             born=clock.now().isoformat(),
             community=community.file.name,
+            mechanism=settings.mechanism,
             seed=str(settings.seed),
             bot_id=str(settings.bot_id),
             bot_handle=settings.bot_handle,
