@@ -78,7 +78,7 @@ class Profile:
 PROFILES = {
     "production": Profile("production", margin=0.10, min_ess=60, held_out=600, prompts=96, canary=True),
     # Decides on an hour's posts, to show the whole loop: it keeps broken models out and cannot tell small losses.
-    "demo": Profile("demo", margin=0.5, min_ess=6, held_out=32, prompts=16, canary=False),
+    "demo": Profile("demo", margin=0.5, min_ess=6, held_out=48, prompts=24, canary=False),
     # For proofs of the update alone: a gate that chooses among candidates would have its part in every lift.
     "open": Profile("open", margin=math.inf, min_ess=0, held_out=0, prompts=0, canary=False, limits=(), open=True),
 }

@@ -78,7 +78,7 @@ class BacktestError(RuntimeError):
 
 
 def backtest_config(directory: Path, plan: Plan, handles: list[str]) -> VibeBotConfig:
-    """The bot of a backtest: some 50 posts a day, fewer than the 60 that the community bears before it tires.
+    """The bot of a backtest: some 50 posts a day, half of the 100 that the community bears before it tires.
 
     It reads seldom and answers most of what it reads: large batches are written faster, and judging a post takes half
     as long as answering it. Who is answered is not part of what is learnt.

@@ -28,9 +28,9 @@ from app.local.stack import SandboxOptions, Stack, alone, running_stack
 from app.schedule import LoopName
 from dbs.session import Database
 
-# Two days of world time in twelve minutes, so that posts mature and are learnt from while one watches. In a faster
-# world writing leaves nothing of two cores to training.
-SPEED = 240.0
+# Four days of world time in twelve minutes. Slower, and the bot would post more in a day than the community bears, or at
+# one author too often, and earn next to nothing to learn from; faster, and its answers would come too late.
+SPEED = 480.0
 ROUNDS = 3
 # What a run has to reach, and how long it may take for it, in wall seconds.
 MIN_FOLLOWED, MIN_JUDGED, MIN_POSTED = 5, 50, 24
@@ -44,21 +44,21 @@ def demo_config(directory: Path, model: Path) -> dict[str, Any]:
         **sandbox_config(directory, model),
         "loop": {
             # Large turns: a step of the model costs 30 rows half as much again as 10, as it must read all weights.
-            "tl_retrieval_length": 32,
-            "tl_retrieval_interval": 160,
-            "engagement_retrieval_interval": 30,
-            "mentions_interval": 160,
-            "own_post_interval": 240,
+            "tl_retrieval_length": 40,
+            "tl_retrieval_interval": 360,
+            "engagement_retrieval_interval": 60,
+            "mentions_interval": 360,
+            "own_post_interval": 480,
             "community_interval": 5760,
-            "persona_interval": 960,
-            "ppo_interval": 60,
+            "persona_interval": 1920,
+            "ppo_interval": 120,
             "max_target_age": 900,
-            "selection_share": 0.8,
+            "selection_share": 0.9,
             "max_replies_per_turn": 32,
             "max_drafts_per_target": 1,  # a second batch of two or three takes half as long as the first
         },
-        "safety": {"max_posts_per_hour": 300, "max_posts_per_day": 2400, "author_cooldown": 1},
-        "ppo": {"gate": "demo", "reward_age": 240, "min_samples": 64, "max_samples": 72},
+        "safety": {"max_posts_per_hour": 300, "max_posts_per_day": 2400, "author_cooldown": 300},
+        "ppo": {"gate": "demo", "reward_age": 240, "min_samples": 60, "max_samples": 72},
     }
 
 

@@ -16,7 +16,7 @@ from app.local.stack import SandboxOptions
 
 BOT_ID = "explorer"
 MODEL_DIR = Path("data/models/smollm2-135m-instruct")
-FOLLOWED = 14
+FOLLOWED = 28
 
 
 def fetch_model(console: Console) -> Path:
