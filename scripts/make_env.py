@@ -17,8 +17,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 KEYS = ("X_API_KEY", "X_API_SECRET", "X_ACCESS_TOKEN", "X_ACCESS_TOKEN_SECRET")
-# A day in six minutes: posts mature and are learnt from while one watches.
-SANDBOX_SPEED = 240
+# A day in three minutes: posts mature and are learnt from while one watches.
+SANDBOX_SPEED = 480
 SANDBOX_BOT_ID = "1000001"
 
 
@@ -35,7 +35,7 @@ def for_sandbox() -> dict[str, str]:
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")  # noqa: UP017 - also for a Python before 3.11
     return {
         "COMPOSE_PROFILES": "sandbox",
-        "EXPLORER_CONFIG_FILE": "./deploy/sandbox.yaml",
+        "EXPLORER_CONFIG_FILE": "./app/local/sandbox.yaml",
         "EXPLORER_CLOCK": f"{now}@{SANDBOX_SPEED}",
         "X_BASE_URL": "http://sandbox:8080",
         **keys,

@@ -23,43 +23,16 @@ from app import logs, loops
 from app.local.curve import show_curve
 from app.local.observer import Observer
 from app.local.report import Counts, conversations, count, report
-from app.local.sandboxed import BOT_ID, config_writer, fetch_model, sandbox_config
+from app.local.sandboxed import BOT_ID, SPEED, config_writer, fetch_model, time_lapse_config
 from app.local.stack import SandboxOptions, Stack, alone, running_stack
 from app.schedule import LoopName
 from dbs.session import Database
 
-# Four days of world time in twelve minutes. Slower, and the bot would post more in a day than the community bears, or at
-# one author too often, and earn next to nothing to learn from; faster, and its answers would come too late.
-SPEED = 480.0
 ROUNDS = 3
 # What a run has to reach, and how long it may take for it, in wall seconds.
 MIN_FOLLOWED, MIN_JUDGED, MIN_POSTED = 5, 50, 24
 TIME_LIMIT, ROUND_LIMIT = 330.0, 200.0
 STILL_AT_THE_END: list[LoopName] = [loop for loop in LoopName if loop not in {LoopName.PUBLISHING, LoopName.ENGAGEMENT}]
-
-
-def demo_config(directory: Path, model: Path) -> dict[str, Any]:
-    """A bot for a sandbox at a pace that nobody should keep at X: a day's learning in minutes."""
-    return {
-        **sandbox_config(directory, model),
-        "loop": {
-            # Large turns: a step of the model costs 30 rows half as much again as 10, as it must read all weights.
-            "tl_retrieval_length": 40,
-            "tl_retrieval_interval": 360,
-            "engagement_retrieval_interval": 60,
-            "mentions_interval": 360,
-            "own_post_interval": 480,
-            "community_interval": 5760,
-            "persona_interval": 1920,
-            "ppo_interval": 120,
-            "max_target_age": 900,
-            "selection_share": 0.9,
-            "max_replies_per_turn": 32,
-            "max_drafts_per_target": 1,  # a second batch of two or three takes half as long as the first
-        },
-        "safety": {"max_posts_per_hour": 300, "max_posts_per_day": 2400, "author_cooldown": 300},
-        "ppo": {"gate": "demo", "reward_age": 240, "min_samples": 60, "max_samples": 72},
-    }
 
 
 def run(
@@ -85,7 +58,7 @@ def run(
         work = directory / "run"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-        outcome, talk = _run(console, work, demo_config(work, model), Wanted(rounds, seed, plant_duplicate))
+        outcome, talk = _run(console, work, time_lapse_config(work, model), Wanted(rounds, seed, plant_duplicate))
     (directory / "report.json").write_text(json.dumps({**outcome, "conversations": talk}, indent=2, ensure_ascii=False))
     _show(console, outcome, talk, directory)
     return 1 if outcome["failures"] else 0

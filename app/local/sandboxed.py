@@ -12,11 +12,15 @@ import yaml
 from rich.console import Console
 
 from app.local.observer import Observer
-from app.local.stack import SandboxOptions
 
 BOT_ID = "explorer"
 MODEL_DIR = Path("data/models/smollm2-135m-instruct")
-FOLLOWED = 28
+CONFIG = Path(__file__).with_name("sandbox.yaml")
+PACE = frozenset({"loop", "safety", "ppo"})
+# Slower, and the bot would post more in a day than the community bears, or at one author too often, and earn next to
+# nothing to learn from; faster, and its answers would come too late.
+SPEED = 480.0
+MOST_FOLLOWED = 28
 
 
 def fetch_model(console: Console) -> Path:
@@ -29,19 +33,16 @@ def fetch_model(console: Console) -> Path:
 
 
 def sandbox_config(directory: Path, model: Path) -> dict[str, Any]:
-    """Settings as they stand in an explorer.yaml, but for the handles, which `config_writer` adds."""
+    """Settings as they stand in an explorer.yaml, for time as it is; `config_writer` adds the handles."""
+    settings = time_lapse_config(directory, model)
+    return {name: part for name, part in settings.items() if name not in PACE}
+
+
+def time_lapse_config(directory: Path, model: Path) -> dict[str, Any]:
+    """The same at the pace of `sandbox.yaml`, for a world at `SPEED`."""
+    settings: dict[str, Any] = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
     return {
-        "user_id": SandboxOptions.bot_id,
-        "bot_id": BOT_ID,
-        "live": True,  # to the sandbox, which is all that the stack's processes are pointed at
-        "persona": {
-            "name": "Explorer",
-            "description": "A curious field reporter who adds one concrete thought to what people are working on.",
-            "tone": "curious, warm, brief",
-            "interests": ["astronomy", "city gardens", "repair cafes"],
-            "adaptive": True,
-        },
-        "budget": {"tier": "enterprise", "max_usd_per_day": 1000, "max_usd_per_month": 10000},
+        **settings,
         "model": {"hf_repo_id": str(model.resolve()), "checkpoint_dir": str(directory / "checkpoints")},
         "data_dir": str(directory / "data"),
     }
@@ -51,7 +52,7 @@ def config_writer(config: dict[str, Any], file: Path) -> Callable[[dict[str, str
     """What `running_stack` calls once the sandbox answers: it asks for the members and writes the config."""
 
     def write(env: dict[str, str]) -> None:
-        handles = Observer(env["X_BASE_URL"]).handles(FOLLOWED)
+        handles = Observer(env["X_BASE_URL"]).handles(MOST_FOLLOWED)
         file.write_text(yaml.safe_dump({**config, "accounts_to_follow": handles}, sort_keys=False))
 
     return write

@@ -15,10 +15,9 @@ import psutil
 import pytest
 from sqlalchemy import select
 
-from app.local.demo import demo_config
 from app.local.observer import Observer, duplicates
 from app.local.report import audit, count
-from app.local.sandboxed import BOT_ID, config_writer
+from app.local.sandboxed import BOT_ID, config_writer, time_lapse_config
 from app.local.serving import serving
 from app.local.stack import SandboxOptions, Stack, running_stack
 from app.policy import registry
@@ -34,7 +33,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, packaged_model: Path) -> Ite
     directory = tmp_path_factory.mktemp("stack")
     config_file = directory / "explorer.yaml"
 
-    config = demo_config(directory, packaged_model)
+    config = time_lapse_config(directory, packaged_model)
     # The least that the gate of the demo has evidence for, so that a run comes soon and is short.
     config["ppo"] |= {"min_samples": 40, "max_samples": 48}
     write_config = config_writer(config, config_file)
