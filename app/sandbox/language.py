@@ -17,13 +17,12 @@ from math import log
 
 import wordfreq
 
-from app.sandbox.communityfile import lexicon
+from app.sandbox.lexicon import lexicon
 from app.sandbox.traits import WORD, words_of, zipf
 from app.text import MENTION, URL
 
 TOKEN = re.compile(rf"{WORD.pattern}|\d[\d.,:]*%?|[.!?,;:]")
 FREQUENT = 220  # words that may be repeated
-ENDINGS = ("ing", "ed", "ly", "s")
 
 
 def step(value: float, low: float, high: float) -> float:
@@ -38,10 +37,9 @@ class Fluency:
     def __init__(self, language: str, corpus: Iterable[str]) -> None:
         self.language = language
         self._frequent = frozenset(wordfreq.top_n_list(language, FREQUENT))
-        self._grammar: dict[str, str] = {
-            word: name for name, words in lexicon(language)["grammar"].items() for word in words
-        }
-        self._contractions: dict[str, str] = lexicon(language)["contractions"]
+        known = lexicon(language)
+        self._grammar = {word: name for name, words in known.grammar.items() for word in words}
+        self._contractions, self._endings = known.contractions, known.endings
         self._letters = _Ngrams(3)
         texts = list(corpus)
         vocabulary = {word for text in texts for word in words_of(text)}
@@ -103,7 +101,7 @@ class Fluency:
         if word[0].isdigit():
             return "0"
         found = self._grammar.get(word)
-        return found or next((ending for ending in ENDINGS if word.endswith(ending)), "word")
+        return found or next((ending for ending in self._endings if word.endswith(ending)), "word")
 
 
 class _Ngrams:
