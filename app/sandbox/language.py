@@ -3,7 +3,8 @@
 Three looks at a text, multiplied, because nonsense fails at least one of them:
 - **words**: are they words (frequencies by `wordfreq`), or at least built like words (letter trigrams)?
 - **order**: do they follow each other like words of prose, more than the same words in a bag would? A trigram model
-  over classes of words, trained on the community's own corpus, which knows grammar and no opinions;
+  over classes of words, trained on the community's own corpus and on the lexicon's plain sentences, which knows
+  grammar and no opinions;
 - **repetition**: does it say things once?
 """
 
@@ -23,6 +24,7 @@ from app.text import MENTION, URL
 
 TOKEN = re.compile(rf"{WORD.pattern}|\d[\d.,:]*%?|[.!?,;:]")
 FREQUENT = 220  # words that may be repeated
+PROSE_WEIGHT = 5  # a sentence of the lexicon counts as much as a template of the community, which is filled five times
 
 
 def step(value: float, low: float, high: float) -> float:
@@ -41,7 +43,7 @@ class Fluency:
         self._grammar = {word: name for name, words in known.grammar.items() for word in words}
         self._contractions, self._endings = known.contractions, known.endings
         self._letters = _Ngrams(3)
-        texts = list(corpus)
+        texts = [*corpus, *known.prose * PROSE_WEIGHT]
         vocabulary = {word for text in texts for word in words_of(text)}
         for word in vocabulary.union(wordfreq.top_n_list(language, 4000)):
             self._letters.learn(f"^{word}$")

@@ -23,7 +23,7 @@ class LexiconError(ValueError):
 
 
 class Lexicon(BaseModel):
-    """The word lists of one language, in lower case; entries are words, or phrases of several words.
+    """The word lists of one language. Entries are words, or phrases of several words, in lower case.
 
     Attributes:
         capitals: what a capital marks within a sentence: the name of something, or any noun.
@@ -31,6 +31,7 @@ class Lexicon(BaseModel):
         endings: by which a word without a class of its own is told, the first that fits.
         contractions: how words are shortened, to the class that the second half belongs to.
         grammar: words that carry the grammar, by what they do.
+        prose: plain sentences, as they are written, that show how the language goes.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,6 +48,7 @@ class Lexicon(BaseModel):
     endings: Words
     contractions: dict[str, str]
     grammar: Annotated[dict[str, Words], Field(min_length=1)]
+    prose: Words
 
 
 @lru_cache(maxsize=8)
