@@ -51,6 +51,11 @@ class Lexicon(BaseModel):
     prose: Words
 
 
+def languages() -> list[str]:
+    """Languages that have word lists, by their codes."""
+    return sorted(file.stem for file in LEXICONS.glob("*.yaml"))
+
+
 @lru_cache(maxsize=8)
 def lexicon(language: str) -> Lexicon:
     """The word lists of a language.
@@ -60,8 +65,7 @@ def lexicon(language: str) -> Lexicon:
     """
     path = LEXICONS / f"{language}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in LEXICONS.glob("*.yaml")))
-        raise LexiconError(f"there is no lexicon {path.name}; known languages: {known}")
+        raise LexiconError(f"there is no lexicon {path.name}; known languages: {', '.join(languages())}")
     raw: Any = yaml.load(path.read_text(encoding="utf-8"), Loader=safe_loader())  # noqa: S506
     try:
         return Lexicon.model_validate(raw)
