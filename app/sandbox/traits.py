@@ -214,7 +214,7 @@ def salient(text: str, language: str, vocabulary: Mapping[str, str] | None = Non
     words = [word for word in words_of(text) if len(word) > 3]
     spelt = dict(known)
     if lexicon(language).capitals == "nouns":
-        spelt |= {word.lower(): word for word in _capitalised(text)} | known
+        spelt = {word.lower(): word for word in _capitalised(text)} | spelt
         words = [word for word in words if word in spelt]
     candidates = [word for word in words if word in known] or [w for w in words if 2.0 < zipf(w, language) < 4.8]
     found = min(candidates, key=lambda word: zipf(word, language)) if candidates else None
