@@ -201,7 +201,8 @@ def test_its_own_language_is_fluent_and_shuffled_it_is_not(name: str) -> None:
     shuffled = [" ".join(order.permutation(text.split())) for text in heard]
     assert np.mean([judge.score(text) for text in heard]) > 0.95
     assert np.mean([judge.score(text) for text in unheard]) > 0.85
-    assert np.mean([judge.score(text) for text in shuffled]) < 0.15
+    # Where sentences have three words, a shuffled one may come out as another sentence.
+    assert np.mean([judge.score(text) for text in shuffled]) < 0.2
 
 
 @cache
