@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import wordfreq
 
+from app.sandbox import lexicon as lexicons
 from app.sandbox.community import Draft, TasteCommunity, Truth
 from app.sandbox.communityfile import FOLDER, CommunityFile, load
-from app.sandbox.lexicon import languages, lexicon
+from app.sandbox.lexicon import LexiconError, languages, lexicon
 from app.sandbox.posts import Post, snowflake
 from app.sandbox.texts import HOLE
 from app.sandbox.traits import Subject, measure, salient
@@ -309,3 +311,13 @@ def test_a_lexicon_covers_the_words_that_carry_the_grammar(language: str) -> Non
     assert len(known.hostility) >= 40
     assert set(known.contractions.values()) <= set(known.grammar)
     assert len(known.prose) >= 50
+
+
+def test_a_lexicon_with_a_wrong_field_is_refused_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    english = (lexicons.LEXICONS / "en.yaml").read_text(encoding="utf-8")
+    (tmp_path / "zz.yaml").write_text(english.replace("one, two, three]", "one, two, off]"), encoding="utf-8")
+    monkeypatch.setattr(lexicons, "LEXICONS", tmp_path)
+    with pytest.raises(LexiconError, match=r"grammar\.a\.\d+: got 'False'"):
+        lexicon("zz")
+    with pytest.raises(LexiconError, match=r"there is no lexicon yy\.yaml; known languages: zz"):
+        lexicon("yy")
