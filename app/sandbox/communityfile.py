@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from app.sandbox.lexicon import lexicon, safe_loader
+from app.sandbox.traits import TRAITS
 
 FOLDER = Path(__file__).parent / "communities"
-LEXICONS = Path(__file__).parent / "lexicons"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -138,10 +147,14 @@ class CommunityFile(Part):
     answers: Stance
     quotes: Stance
 
+    @field_validator("language")
+    @classmethod
+    def _has_a_lexicon(cls, language: str) -> str:
+        lexicon(language)
+        return language
+
     @model_validator(mode="after")
     def _known_names(self) -> CommunityFile:
-        from app.sandbox.traits import TRAITS  # traits reads its lexicon from here
-
         unknown = sorted((set(self.taste.weights) | set(self.taste.talk)) - set(TRAITS))
         if unknown:
             raise ValueError(f"taste names unknown traits {unknown}; the traits are {sorted(TRAITS)}")
@@ -169,7 +182,7 @@ def load(name_or_path: str) -> CommunityFile:
     shipped = FOLDER / f"{name_or_path}.yaml"
     path = shipped if shipped.is_file() else Path(name_or_path)
     try:
-        raw: Any = yaml.load(path.read_text(encoding="utf-8"), Loader=_loader())  # noqa: S506 - a safe loader
+        raw: Any = yaml.load(path.read_text(encoding="utf-8"), Loader=safe_loader())  # noqa: S506
     except OSError as error:
         names = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
         raise CommunityFileError(f"no community {name_or_path!r} ({error}); shipped ones: {names}") from error
@@ -183,23 +196,3 @@ def load(name_or_path: str) -> CommunityFile:
             for item in error.errors(include_url=False)
         ]
         raise CommunityFileError(f"{path} has {len(lines)} wrong field(s):\n  " + "\n  ".join(lines)) from None
-
-
-@lru_cache(maxsize=8)
-def lexicon(language: str) -> dict[str, Any]:
-    """Word lists of a language, by name; `grammar` is a set of such lists.
-
-    Raises:
-        CommunityFileError: there is no lexicon for the language.
-    """
-    path = LEXICONS / f"{language}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in LEXICONS.glob("*.yaml")))
-        raise CommunityFileError(f"language: got {language!r}; there is no {path.name}; known languages: {known}")
-    words: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=_loader())  # noqa: S506
-    return words
-
-
-def _loader() -> type[yaml.SafeLoader]:
-    # libyaml reads a community in a tenth of the time, where PyYAML was built with it.
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)

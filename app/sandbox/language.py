@@ -1,9 +1,11 @@
 """Is this language at all? A judgement that owes nothing to the model that the bot writes with.
 
 Three looks at a text, multiplied, because nonsense fails at least one of them:
-- **words**: are they words (frequencies by `wordfreq`), or at least built like words (letter trigrams)?
+- **words**: are they words (frequencies by `wordfreq`), or at least built like words (letter trigrams), and of this
+  language rather than of another one that the sandbox knows?
 - **order**: do they follow each other like words of prose, more than the same words in a bag would? A trigram model
-  over classes of words, trained on the community's own corpus, which knows grammar and no opinions;
+  over classes of words, trained on the community's own corpus and on the lexicon's plain sentences, which knows
+  grammar and no opinions;
 - **repetition**: does it say things once?
 """
 
@@ -17,13 +19,13 @@ from math import log
 
 import wordfreq
 
-from app.sandbox.communityfile import lexicon
+from app.sandbox.lexicon import languages, lexicon
 from app.sandbox.traits import WORD, words_of, zipf
 from app.text import MENTION, URL
 
 TOKEN = re.compile(rf"{WORD.pattern}|\d[\d.,:]*%?|[.!?,;:]")
 FREQUENT = 220  # words that may be repeated
-ENDINGS = ("ing", "ed", "ly", "s")
+PROSE_WEIGHT = 5  # a sentence of the lexicon counts as much as a template of the community, which is filled five times
 
 
 def step(value: float, low: float, high: float) -> float:
@@ -38,12 +40,12 @@ class Fluency:
     def __init__(self, language: str, corpus: Iterable[str]) -> None:
         self.language = language
         self._frequent = frozenset(wordfreq.top_n_list(language, FREQUENT))
-        self._grammar: dict[str, str] = {
-            word: name for name, words in lexicon(language)["grammar"].items() for word in words
-        }
-        self._contractions: dict[str, str] = lexicon(language)["contractions"]
+        self._others = [other for other in languages() if other != language]
+        known = lexicon(language)
+        self._grammar = {word: name for name, words in known.grammar.items() for word in words}
+        self._contractions, self._endings = known.contractions, known.endings
         self._letters = _Ngrams(3)
-        texts = list(corpus)
+        texts = [*corpus, *known.prose * PROSE_WEIGHT]
         vocabulary = {word for text in texts for word in words_of(text)}
         for word in vocabulary.union(wordfreq.top_n_list(language, 4000)):
             self._letters.learn(f"^{word}$")
@@ -70,8 +72,11 @@ class Fluency:
     def _is_word(self, word: str) -> float:
         if word in self._vocabulary:
             return 1.0
-        known = step(zipf(word, self.language), 1.0, 2.6)
-        return max(known, 0.6 * step(self._letters.mean_log(f"^{word}$"), -3.2, -2.2))
+        here = zipf(word, self.language)
+        built = 0.6 * step(self._letters.mean_log(f"^{word}$"), -3.2, -2.2)
+        # People drop words of other languages, and frequencies count those too; there they are far more common.
+        elsewhere = max((zipf(word, other) for other in self._others), default=0.0)
+        return max(step(here, 1.0, 2.6), built) * (1.0 - step(elsewhere - here, 1.2, 2.0))
 
     def order(self, text: str) -> float:
         """Nats a token by which the order of the text beats the bag of its words."""
@@ -103,7 +108,7 @@ class Fluency:
         if word[0].isdigit():
             return "0"
         found = self._grammar.get(word)
-        return found or next((ending for ending in ENDINGS if word.endswith(ending)), "word")
+        return found or next((ending for ending in self._endings if word.endswith(ending)), "word")
 
 
 class _Ngrams:

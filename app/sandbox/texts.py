@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from app.sandbox.chance import key, pick
 from app.sandbox.communityfile import CommunityFile, TopicEntry
+from app.sandbox.lexicon import lexicon
 from app.sandbox.traits import salient
 
 HOLE = re.compile(r"\{(\w+|\d+\.\.\d+)\}")
@@ -50,7 +51,8 @@ class Texts:
     def __init__(self, file: CommunityFile) -> None:
         self.file = file
         self.topics: dict[str, TopicEntry] = {**file.topics, **file.held_out}
-        self.vocabulary = {name: frozenset(topic.words) for name, topic in self.topics.items()}
+        self._spelling = {name: {word.lower(): word for word in topic.words} for name, topic in self.topics.items()}
+        self.vocabulary = {name: frozenset(spelling) for name, spelling in self._spelling.items()}
 
     def on_topic(self, topic: str, kind: str, writing: int, facts: int | None = None) -> str:
         """A text of kind news, ideas or questions. `facts` fixes what a story says; `writing` is the post's own."""
@@ -74,9 +76,12 @@ class Texts:
 
     def answer(self, templates: Sequence[str], writing: int, to: str, topic: str | None) -> str:
         """What somebody writes under another's text, about the word that text is most about."""
-        word = salient(to, self.file.language, self.vocabulary.get(topic or "", ()))
-        fallback = pick(sorted(self.vocabulary[topic]), writing, "word") if topic in self.vocabulary else "this"
-        return fill(pick(templates, writing, "answer"), writing, self.file.common, word=word or fallback)
+        spelling = self._spelling.get(topic or "", {})
+        word = salient(to, self.file.language, spelling)
+        if word is None and spelling:
+            word = spelling[pick(sorted(spelling), writing, "word")]
+        given = word or lexicon(self.file.language).this
+        return fill(pick(templates, writing, "answer"), writing, self.file.common, word=given)
 
     def topic_of(self, text_stems: set[str], stems_by_topic: Mapping[str, set[str]]) -> str | None:
         """The topic whose vocabulary a text shares most of, if it shares any."""

@@ -7,21 +7,21 @@ vocabulary, and nothing of who wrote it. `communities/README.md` describes them 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import exp
 
 import wordfreq
 
-from app.sandbox.communityfile import lexicon
+from app.sandbox.lexicon import lexicon
 from app.text import MENTION, URL, shingles
 
 WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 NUMBER = re.compile(r"(?<![\w])\d[\d.,:]*\s?%?")
 HASHTAG = re.compile(r"(?<!\w)#\w+")
 SENTENCE_START = re.compile(r"(?:^|[.!?:\n\"“]\s*)\s*$")
-FINISHED = re.compile(r"[.!?…。！？](?:[\"”’')\]]|\s|[\U0001F300-\U0001FAFF☀-➿️])*$")
+FINISHED = re.compile(r"[.!?…。！？](?:[\"”“’')\]]|\s|[\U0001F300-\U0001FAFF☀-➿️])*$")
 COMMON_ZIPF = 5.0  # a word of everyday prose occurs at least 100 times in a million
 RARE_ZIPF = 4.2
 
@@ -90,7 +90,7 @@ class Reading:
 
 @lru_cache(maxsize=64)
 def _pattern(language: str, name: str) -> re.Pattern[str]:
-    entries = sorted(lexicon(language)[name], key=len, reverse=True)
+    entries = sorted(getattr(lexicon(language), name), key=len, reverse=True)
     return re.compile(r"(?<![\w'])(?:" + "|".join(map(re.escape, entries)) + r")(?![\w])")
 
 
@@ -108,16 +108,24 @@ def relevance(r: Reading) -> float:
 def concreteness(r: Reading) -> float:
     numbers = len(NUMBER.findall(r.body))
     rare = {stem(w) for w in r.words if 1.5 < zipf(w, r.language) < RARE_ZIPF}
-    return saturate(1.2 * numbers + 0.8 * _names(r.body) + 0.35 * len(rare), 2.5)
+    return saturate(1.2 * numbers + 0.8 * _names(r) + 0.35 * len(rare), 2.5)
 
 
-def _names(body: str) -> int:
-    found = 0
-    for match in WORD.finditer(body):
-        word = match.group()
-        if word[0].isupper() and len(word) > 1 and not word.isupper():
-            found += not SENTENCE_START.search(body[: match.start()]) and "'" not in word
-    return found
+def _names(r: Reading) -> int:
+    return len(_capitalised(r.body)) if lexicon(r.language).capitals == "names" else 0
+
+
+def _capitalised(body: str) -> list[str]:
+    """Words that begin with a capital though no sentence begins with them."""
+    return [
+        word
+        for match in WORD.finditer(body)
+        if (word := match.group())[0].isupper()
+        and len(word) > 1
+        and not word.isupper()
+        and "'" not in word
+        and not SENTENCE_START.search(body[: match.start()])
+    ]
 
 
 def question(r: Reading) -> float:
@@ -134,6 +142,10 @@ def warmth(r: Reading) -> float:
 
 def hedging(r: Reading) -> float:
     return saturate(r.hits("hedging"), 1.2)
+
+
+def certainty(r: Reading) -> float:
+    return saturate(r.hits("certainty"), 1.2)
 
 
 def reasoning(r: Reading) -> float:
@@ -178,8 +190,8 @@ def exclamation(r: Reading) -> float:
 TRAITS: dict[str, Callable[[Reading], float]] = {
     trait.__name__: trait
     for trait in (
-        relevance, concreteness, question, first_person, warmth, hedging, reasoning, stock_phrases,
-        hostility, brevity, finished, echo, hashtags, exclamation,
+        relevance, concreteness, question, first_person, warmth, hedging, certainty, reasoning,
+        stock_phrases, hostility, brevity, finished, echo, hashtags, exclamation,
     )
 }  # fmt: skip
 
@@ -190,9 +202,20 @@ def measure(text: str, subject: Subject, language: str) -> dict[str, float]:
     return {name: trait(reading) for name, trait in TRAITS.items()}
 
 
-def salient(text: str, language: str, vocabulary: Iterable[str] = ()) -> str | None:
-    """The word that a text is most about: of the topic's vocabulary if it has one, else its rarest known word."""
+def salient(text: str, language: str, vocabulary: Mapping[str, str] | None = None) -> str | None:
+    """The word that a text is most about: of the topic's vocabulary if it has one, else its rarest known word.
+
+    Where nouns have capitals it is a noun, because only that fits into any sentence.
+
+    Args:
+        vocabulary: words in lower case, to how they are written.
+    """
+    known = vocabulary or {}
     words = [word for word in words_of(text) if len(word) > 3]
-    known = frozenset(vocabulary)
+    spelt = dict(known)
+    if lexicon(language).capitals == "nouns":
+        spelt = {word.lower(): word for word in _capitalised(text)} | spelt
+        words = [word for word in words if word in spelt]
     candidates = [word for word in words if word in known] or [w for w in words if 2.0 < zipf(w, language) < 4.8]
-    return min(candidates, key=lambda word: zipf(word, language)) if candidates else None
+    found = min(candidates, key=lambda word: zipf(word, language)) if candidates else None
+    return None if found is None else spelt.get(found, found)

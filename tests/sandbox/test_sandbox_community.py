@@ -190,6 +190,7 @@ def test_every_trait_moves_and_stays_between_0_and_1() -> None:
         "first_person": "I think we saw our own.",
         "warmth": "Thank you, this is lovely.",
         "hedging": "Perhaps it might be so.",
+        "certainty": "It is obviously so, and it always was.",
         "reasoning": "It is so because it was dry.",
         "stock_phrases": "A fascinating journey and a testament to resilience.",
         "hostility": "You are an idiot.",
@@ -219,6 +220,9 @@ def test_a_wrong_file_is_one_message_that_names_the_field(tmp_path: Path) -> Non
         load(str(file))
     file.write_text(shipped.read_text().replace("relevance: 2.0", "charm: 2.0"))
     with pytest.raises(CommunityFileError, match="unknown traits \\['charm'\\]"):
+        load(str(file))
+    file.write_text(shipped.read_text().replace("language: en", "language: tlh"))
+    with pytest.raises(CommunityFileError, match=r"language: got 'tlh'; .*known languages: (\w+, )*en"):
         load(str(file))
     with pytest.raises(CommunityFileError, match="shipped ones: default"):
         load("nowhere")
