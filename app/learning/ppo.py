@@ -88,13 +88,14 @@ def _optimise(
             _backward(model, data, batch, config, banned=banned, ratios=ratios, of=sum(map(len, chunk)))
             for batch in chunk
         ]
-        metrics = dict(data.facts) | _averaged(stats) | {"ppo/ess": ess(ratios) / len(ratios)}
-        reason = stop_reason(ratios, metrics["objective/kl_behaviour"], config)
+        measured = dict(data.facts) | _averaged(stats) | {"ppo/ess": ess(ratios) / len(ratios)}
+        reason = stop_reason(ratios, measured["objective/kl_behaviour"], config)
         if reason is not None:
-            # The last step is what went too far, and it is only seen now: take it back.
+            # The last step is what went too far, and it is only seen now: take it back. `metrics` are still of before.
             for parameter, old in zip(parameters, before, strict=True):
                 parameter.data.copy_(old)
             return Trained(max(step - 1, 0), reason, metrics)
+        metrics = measured
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm))
         if not math.isfinite(norm + metrics["ppo/loss"]):
             raise TrainingError(f"step {step + 1} has loss {metrics['ppo/loss']} and gradient norm {norm}")
@@ -180,17 +181,23 @@ def policy_loss(
 
 
 def _steps(batches: list[list[int]], epochs: int, size: int, seed: int) -> Iterator[list[list[int]]]:
-    """The micro-batches of each optimiser step: shuffled anew every epoch, and as many as make up `size` samples."""
+    """The micro-batches of each optimiser step, shuffled anew every epoch, in steps of some `size` samples.
+
+    An epoch is cut into steps of about equal size. A last step of what is left over would move the policy as far as any
+    other, because Adam scales by the gradient's own size, and on the noise of a few samples.
+    """
     generator = torch.Generator().manual_seed(seed)
+    total = sum(map(len, batches))
+    steps = max(1, round(total / size))
     for _ in range(epochs):
         step: list[list[int]] = []
+        taken = ended = 0
         for at in torch.randperm(len(batches), generator=generator).tolist():
             step.append(batches[at])
-            if sum(map(len, step)) >= size:
+            taken += len(batches[at])
+            if taken * steps // total > ended:
                 yield step
-                step = []
-        if step:
-            yield step
+                step, ended = [], taken * steps // total
 
 
 def _averaged(stats: list[Metrics]) -> Metrics:

@@ -89,8 +89,8 @@ def can(session: Session, bot_id: str, capability: str) -> bool:
 def next_targets(session: Session, config: VibeBotConfig, limit: int) -> list[TimelinePost]:
     """Posts to be answered now: who addresses the bot first, then the newest; scores have done their part.
 
-    Who may not be answered any more is let go of. Of one author's posts one is taken at a time: once it is answered,
-    the cooldown decides about the others.
+    Who may not be answered any more is let go of. Of one author's posts one is taken at a time, and of one
+    conversation's: once it is answered, the cooldown and the depth decide about the others.
     """
     waiting = session.scalars(
         select(TimelinePost)
@@ -104,9 +104,16 @@ def next_targets(session: Session, config: VibeBotConfig, limit: int) -> list[Ti
     for post in waiting:
         if post.x_post_id in barred:
             post.state, post.state_reason = SeenState.IGNORED, barred[post.x_post_id]
-        elif len(taken) < limit and (post.summons or post.author_id not in {other.author_id for other in taken}):
+        elif len(taken) < limit and not any(_stands_in_line(post, other) for other in taken):
             taken.append(post)
     return taken
+
+
+def _stands_in_line(post: TimelinePost, other: TimelinePost) -> bool:
+    """Whether a post waits until another one was answered. No cooldown is for those who address the bot."""
+    if post.conversation_id is not None and post.conversation_id == other.conversation_id:
+        return True
+    return not post.summons and post.author_id == other.author_id
 
 
 def recent_texts(session: Session, bot_id: str) -> list[str]:

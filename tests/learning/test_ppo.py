@@ -300,6 +300,7 @@ def test_the_step_that_goes_too_far_is_taken_back():
     outcome = train(model, posts, wild, banned=BANNED)
     assert outcome.stopped
     assert outcome.steps == 0
+    assert outcome.metrics["objective/kl"] == pytest.approx(0.0, abs=1e-4)  # of what is left, not of what was undone
     fresh = tiny_model()
     one = sample(PROMPTS[0], [4, 5])
     assert slow_logprobs(model, one) == pytest.approx(slow_logprobs(fresh, one), abs=1e-4)
@@ -326,15 +327,19 @@ def test_loss_that_is_not_finite_is_an_error():
     assert END not in BANNED
 
 
-def test_every_epoch_uses_each_micro_batch_once_in_steps_of_enough_samples():
+@pytest.mark.parametrize(("size", "count"), [(4, 2), (3, 3), (1, 5), (100, 1)])
+def test_every_epoch_uses_each_micro_batch_once_in_steps_of_like_sizes(size, count):
     batches = [[0, 1, 2], [3], [4, 5], [6, 7, 8], [9]]
-    steps = list(_steps(batches, 2, 4, seed=3))
+    steps = list(_steps(batches, 2, size, seed=3))
     taken = [batch for step in steps for batch in step]
     assert sorted(taken[:5]) == sorted(taken[5:]) == sorted(batches)
-    used = 0
-    for step in steps:
-        used += len(step)
-        ends_an_epoch = used in {5, 10}
-        assert sum(map(len, step)) >= 4 or ends_an_epoch
-        assert sum(map(len, step[:-1])) < 4
-    assert steps != list(_steps(batches, 2, 4, seed=4))
+    if size > 1:  # no micro-batch is larger than a step
+        assert len(steps) == 2 * count
+        assert all(abs(sum(map(len, step)) - 10 / count) < 3 for step in steps)
+    assert all(steps)
+    assert taken != [batch for step in _steps(batches, 2, size, seed=4) for batch in step]
+
+
+def test_what_is_left_over_is_no_step_of_its_own():
+    equal = [[*range(at, at + 8)] for at in range(0, 72, 8)]
+    assert [sum(map(len, step)) for step in _steps(equal, 1, 32, seed=0)] == [40, 32]

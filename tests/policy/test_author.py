@@ -280,6 +280,25 @@ def test_a_turn_has_a_limit_and_takes_the_newest_first(author, database, config,
     assert {row.target_post_id for row in drafts(database)} == {"4", "0", "1"}
 
 
+def test_of_one_conversation_and_of_one_author_one_post_is_taken_at_a_time(
+    author, database, monkeypatch, config, model
+):
+    accept_everything(monkeypatch)
+    with database.transaction() as session:
+        for x_post_id, who, conversation in (("5", "1", "50"), ("4", "2", "50"), ("3", "3", "30"), ("2", "3", "20")):
+            age = timedelta(minutes=10 - int(x_post_id))
+            give_seen(session, x_post_id, who, conversation_id=conversation, created_at=clock.now() - age)
+        for x_post_id in ("9", "8"):  # by who addressed us twice: both are answered, for no cooldown is theirs
+            give_seen(session, x_post_id, "4", summons=True)
+    everything = make(with_loop(config, max_replies_per_turn=10, selection_share=1.0), database, model)
+    everything.judge_seen()
+    everything.draft_selected()
+    assert {row.target_post_id for row in drafts(database)} == {"9", "8", "5", "3"}
+    assert states(database)["4"] == SeenState.SELECTED
+    everything.draft_selected()
+    assert "4" in {row.target_post_id for row in drafts(database)}
+
+
 def test_a_share_of_worthy_posts_is_quoted_and_a_summons_never(author, database, config, model, monkeypatch):
     accept_everything(monkeypatch)
     see(database, 60, authors=1000)
