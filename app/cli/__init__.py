@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from app.cli import backtest, checkpoints, jump_start, learning, loop, persona
+from app.cli import backtest, checkpoints, doctor, jump_start, learning, loop, persona
 
 app = typer.Typer(
     name="explorer",
@@ -18,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(loop.app)
+app.add_typer(doctor.app)
 app.add_typer(backtest.app)
 app.add_typer(learning.app)
 app.add_typer(jump_start.app)
