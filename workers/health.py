@@ -88,7 +88,7 @@ def consumers() -> dict[str, list[str]]:
     }
 
 
-def check_ticks(seconds: float = TICK_SECONDS) -> None:
+def check_ticks() -> None:
     """Check that some beat, on whichever host, sends ticks to the broker: wait until one comes.
 
     Raises:
@@ -103,18 +103,18 @@ def check_ticks(seconds: float = TICK_SECONDS) -> None:
         if event["name"] in TICKS.values() and "scheduled" in str(event["kwargs"]):
             ticks.append(event["name"])
 
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + TICK_SECONDS
     with app.connection_for_read() as connection:
         receiver = app.events.Receiver(connection, handlers={"task-sent": note})
         try:
             # It goes on with any event, also a worker's heartbeat, and raises where none comes for so long.
-            for _ in receiver.itercapture(timeout=seconds, wakeup=False):
+            for _ in receiver.itercapture(timeout=TICK_SECONDS, wakeup=False):
                 if ticks or time.monotonic() > deadline:
                     break
         except TimeoutError:
             ticks.clear()
     if not ticks:
-        raise Unhealthy(f"beat has sent no tick for {seconds:.0f} s")
+        raise Unhealthy(f"beat has sent no tick for {TICK_SECONDS:.0f} s")
 
 
 def _queues() -> dict[str, tuple[str, ...]]:

@@ -35,6 +35,9 @@ def check_database(setup: Setup) -> str:
         if make_url(url).get_backend_name() != "postgresql":
             raise AtFault(WrongSetting(SETTING, f"got {shown}, which is no PostgreSQL", "give a postgresql:// address"))
         database = Database(url, connect_seconds=CONNECT_SECONDS)
+    except ImportError as error:
+        problem = f"got {shown}, whose driver is not installed ({error.name})"
+        raise AtFault(WrongSetting(SETTING, problem, "begin it with postgresql+psycopg2://")) from None
     except (ArgumentError, ValueError):
         raise AtFault(WrongSetting(SETTING, "cannot be read as an address", "write it as .env.example shows")) from None
     try:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import yaml
 from scripted_x import Reply, Request, Script, user
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 
 from app.config import parse_config
 from app.context import BotContext
@@ -48,6 +48,10 @@ class Setting:
     def model(self) -> Path:
         return Path(self.settings["model"]["hf_repo_id"])
 
+    @property
+    def database(self) -> str:
+        return str(make_url(self.env["DATABASE_URL"]).database)
+
     def write(self) -> None:
         self.config_file.write_text(yaml.safe_dump(self.settings))
 
@@ -70,7 +74,7 @@ def healthy(directory: Path, model: Path, database_url: str, redis_url: str, x_u
     settings = {
         "user_id": BOT_ID,
         "live": True,
-        "accounts_to_follow": handles,
+        "accounts_to_follow": list(handles),
         "persona": {"name": "E", "description": "d", "tone": "t", "interests": ["i"]},
         "model": {"hf_repo_id": str(model), "checkpoint_dir": str(directory / "checkpoints")},
         "data_dir": str(directory / "data"),

@@ -25,6 +25,7 @@ from scripted_x import Reply, ScriptedX, problem, user
 from tiny_model import save_tiny_model
 
 from app import clock
+from app.doctor import broker
 from app.doctor.examination import examine
 from app.doctor.findings import Finding
 from app.learning import limits
@@ -136,6 +137,14 @@ def config(**changes: object) -> Callable[[Setting], None]:
     return change
 
 
+def both(*changes: Callable[[Setting], None]) -> Callable[[Setting], None]:
+    def change(setting: Setting) -> None:
+        for one in changes:
+            one(setting)
+
+    return change
+
+
 def env(**changes: str) -> Callable[[Setting], None]:
     return lambda setting: setting.env.update(changes)
 
@@ -191,7 +200,7 @@ BROKEN = {
     "a world clock that is none": (env(EXPLORER_CLOCK="fast"), "environment", "EXPLORER_CLOCK", "got 'fast'"),
     "an address of X that is none": (env(X_BASE_URL="api.twitter.com"), "environment", "X_BASE_URL", "cannot be used"),
     "a proof at what is not on this machine": (
-        lambda setting: (config(ppo__gate="open")(setting), url("X_BASE_URL", lambda at: at.replace("127.0.0.1", "127.1"))(setting)),
+        both(config(ppo__gate="open"), url("X_BASE_URL", lambda at: at.replace("127.0.0.1", "127.1"))),
         "proof settings", "ppo.gate", "127.1",
     ),
     "a budget too small for one page": (
@@ -202,20 +211,26 @@ BROKEN = {
         env(X_ACCESS_TOKEN="2000002-another"), "keys", "X_ACCESS_TOKEN", f"user 2000002, but user_id is {BOT_ID}",
     ),
     "an address of no database": (env(DATABASE_URL="mysql://127.0.0.1/x"), "database", "DATABASE_URL", "no PostgreSQL"),
-    "PostgreSQL is not there": (
-        env(DATABASE_URL=f"postgresql://e:secret-password@127.0.0.1:{CLOSED}/e"), "database", "DATABASE_URL", "refused",
+    "a driver that is not installed": (
+        env(DATABASE_URL="postgresql+asyncpg://e:secret-password@127.0.0.1/e"), "database", "DATABASE_URL", "asyncpg",
     ),
-    "a host that is nowhere": (env(DATABASE_URL="postgresql://e@db.invalid/e"), "database", "DATABASE_URL", "db.invalid"),
+    "PostgreSQL is not there": (
+        env(DATABASE_URL=f"postgresql+psycopg2://e:secret-password@127.0.0.1:{CLOSED}/e"),
+        "database", "DATABASE_URL", "refused",
+    ),
+    "a host that is nowhere": (
+        env(DATABASE_URL="postgresql+psycopg2://e@db.invalid/e"), "database", "DATABASE_URL", "db.invalid",
+    ),
     "no such database": (
         url("DATABASE_URL", lambda at: at.replace("/test_", "/lost_")), "database", "DATABASE_URL", "does not exist",
     ),
     "a database that takes no writes": (
-        lambda setting: setting.sql(
-            f"ALTER DATABASE {setting.env['DATABASE_URL'].split('?')[0].rsplit('/', 1)[1]} SET default_transaction_read_only TO on"
-        ),
+        lambda setting: setting.sql(f"ALTER DATABASE {setting.database} SET default_transaction_read_only TO on"),
         "database", "DATABASE_URL", "takes no writes",
     ),
-    "an empty database": (sql("DROP SCHEMA public CASCADE", "CREATE SCHEMA public"), "schema", "DATABASE_URL", "no schema"),
+    "an empty database": (
+        sql("DROP SCHEMA public CASCADE", "CREATE SCHEMA public"), "schema", "DATABASE_URL", "no schema",
+    ),
     "an older schema": (
         lambda setting: migrations.downgrade(setting.env["DATABASE_URL"], "0001"), "schema", "DATABASE_URL", "older",
     ),
@@ -237,10 +252,6 @@ BROKEN = {
     ),
     "no password of Redis": (
         url("REDIS_URL", lambda at: f"redis://{at.split('@')[1]}"), "broker", "REDIS_URL", "does not let us in",
-    ),
-    "another kind of server for Redis": (
-        lambda setting: setting.env.update(REDIS_URL=setting.env["X_BASE_URL"].replace("http:", "redis:")),
-        "broker", "REDIS_URL", "no Redis",
     ),
     "X is nowhere": (env(X_BASE_URL="https://x.invalid"), "x", "X_BASE_URL", "x.invalid has no address"),
     "X cannot be reached": (env(X_BASE_URL=f"http://127.0.0.1:{CLOSED}"), "x", "X_BASE_URL", "no answer"),
@@ -264,7 +275,8 @@ BROKEN = {
         lambda setting: (setting.model / "model.safetensors").unlink(), "model", "model.hf_repo_id", "lacks",
     ),
     "a tokenizer that is damaged": (
-        lambda setting: (setting.model / "tokenizer.json").write_text("{"), "model", "model.hf_repo_id", "tokenizer.json",
+        lambda setting: (setting.model / "tokenizer.json").write_text("{"),
+        "model", "model.hf_repo_id", "tokenizer.json",
     ),
     "no causal model": (
         lambda setting: setting.edit(setting.model / "config.json", architectures=["BertForMaskedLM"]),
@@ -278,7 +290,9 @@ BROKEN = {
         config(ppo__lora__target_modules=["c_attn"]), "model", "model.hf_repo_id", "no module c_attn",
     ),
     "no chat template": (without_template, "model", "model.hf_repo_id", "no chat template"),
-    "a checkpoint that is missing": (lambda setting: shutil.rmtree(setting.checkpoint), "checkpoints", "model.checkpoint_dir", "not there"),
+    "a checkpoint that is missing": (
+        lambda setting: shutil.rmtree(setting.checkpoint), "checkpoints", "model.checkpoint_dir", "not there",
+    ),
     "a checkpoint that lacks a file": (lose_adapter, "checkpoints", "model.checkpoint_dir", "lacks adapter_model"),
     "a checkpoint that is damaged": (damage_adapter, "checkpoints", "model.checkpoint_dir", "not the file"),
     "a checkpoint of another base": (another_base, "checkpoints", "model.hf_repo_id", "sits on base tiny"),
@@ -382,6 +396,20 @@ def test_an_eviction_that_loses_messages(
         server.stop()
 
 
+@pytest.mark.parametrize("server", ["scripted", "sandbox"])
+def test_what_is_no_redis(
+    server: str, setting: Setting, x: ScriptedX, examined: Callable[[], list[Finding]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two web servers, one answers Redis's greeting by an error of its own, and one waits for more."""
+    monkeypatch.setattr(broker, "SECONDS", 0.5)
+    address = x.url if server == "scripted" else setting.env["X_BASE_URL"]
+    setting.env["REDIS_URL"] = address.replace("http:", "redis:")
+    setting.write()
+    fault = one_fault(examined(), "broker")
+    assert fault.setting == "REDIS_URL"
+    assert "is no Redis" in fault.message
+
+
 BOT = {"data": user(BOT_ID, "explorer_bot")}
 BY_X = {
     "an app that may only read": (
@@ -477,9 +505,18 @@ def test_little_memory(
     assert "0.8 GB of memory" in one_fault(examined(), "memory").message
 
 
-def doctor(setting: Setting, *options: str) -> tuple[int, str]:
+COMMAND = "from app.cli import main; main()"
+IMPATIENT = f"from workers import health; health.REPLY_SECONDS = health.TICK_SECONDS = 1.0; {COMMAND}"
+LIGHT = f"""
+import atexit, sys
+atexit.register(lambda: print("heavy:", sorted({{"torch", "transformers", "peft"}} & sys.modules.keys())))
+{COMMAND}
+"""
+
+
+def doctor(setting: Setting, *options: str, code: str = COMMAND) -> tuple[int, str]:
     setting.write()
-    command = [sys.executable, "-m", "app.cli", "doctor", "--config", str(setting.config_file), *options]
+    command = [sys.executable, "-c", code, "doctor", "--config", str(setting.config_file), *options]
     done = subprocess.run(
         command, cwd=setting.directory, env={**os.environ, **setting.env, "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, check=False,
@@ -489,8 +526,8 @@ def doctor(setting: Setting, *options: str) -> tuple[int, str]:
 
 
 def test_the_command_tells_people_and_machines(setting: Setting) -> None:
-    code, said = doctor(setting)
-    assert (code, said.splitlines()[-1]) == (0, "nothing at fault")
+    code, said = doctor(setting, code=LIGHT)
+    assert (code, said.splitlines()[-2:]) == (0, ["nothing at fault", "heavy: []"])
     setting.env["X_API_SECRET"] = "not-the-secret"
     code, said = doctor(setting)
     assert (code, said.splitlines()[-1]) == (1, "1 at fault")
@@ -527,7 +564,7 @@ def test_services_that_do_not_run_are_named_when_they_should(setting: Setting) -
     faults = [finding for finding in found if finding.state == "fault"]
     assert [fault.setting for fault in faults] == ["queue generation", "queue training"]
     assert {finding.check: finding.message for finding in found}["beat"] == "sends ticks"
-    code, said = doctor(setting, "--running", "--json")
+    code, said = doctor(setting, "--running", "--json", code=IMPATIENT)
     faults = [finding for finding in json.loads(said)["findings"] if finding["state"] == "fault"]
     assert code == 1
     assert {fault["check"] for fault in faults} == {"workers", "beat"}
