@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.common import DEFAULT_CONFIG, Config
+from app.doctor.examination import ROOMS, examine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,14 +23,19 @@ STYLES = {"ok": "green", "fault": "bold red", "skipped": "dim"}
 def doctor(
     config: Config = DEFAULT_CONFIG,
     running: Annotated[bool, typer.Option("--running", help="The services should run: ask them too.")] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Only this of {', '.join(ROOMS)}, and what it needs; may be given again."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")] = False,
 ) -> None:
     """Check everything that the bot needs, and say what is wrong and what to do. Exit code 1 if anything is."""
     from app import logs
-    from app.doctor.examination import examine
 
+    if unknown := sorted(set(only or []) - set(ROOMS)):
+        raise typer.BadParameter(f"{', '.join(unknown)}: there are {', '.join(ROOMS)}", param_hint="--only")
     logs.configure("ERROR")
-    findings = examine(config, running=running)
+    findings = examine(config, running=running, only=only or ROOMS)
     found = list(findings) if as_json else _show(findings)
     faults = sum(finding.state == "fault" for finding in found)
     if as_json:

@@ -12,7 +12,6 @@ from app.doctor.setup import Setup
 from app.x.endpoints import Endpoint
 from app.x.prices import charge_for
 from app.x.requester import BATCH
-from app.x.transport import check_credentials
 
 
 def check_config(setup: Setup) -> str:
@@ -38,14 +37,6 @@ def check_proof_settings(setup: Setup) -> str:
     except ConfigError as error:
         raise AtFault(*error.wrong) from None
     return "nothing that only a proof may do, or X is a sandbox on this machine"
-
-
-def check_keys(setup: Setup) -> str:
-    try:
-        check_credentials(setup.config.user_id, setup.secrets)
-    except ConfigError as error:
-        raise AtFault(*error.wrong) from None
-    return f"all four, of account {setup.config.user_id}"
 
 
 def check_budget(setup: Setup) -> str:
@@ -98,5 +89,4 @@ CHECKS = (
     Check("environment", check_environment),
     Check("proof settings", check_proof_settings, ("config", "environment")),
     Check("budget", check_budget, ("config",)),
-    Check("keys", check_keys, ("config", "environment")),
 )

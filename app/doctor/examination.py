@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,30 +14,42 @@ from app.doctor.findings import AtFault, Check, Finding, NotExamined
 if TYPE_CHECKING:
     from app.doctor.setup import Setup
 
+ROOMS = ("configuration", "database", "broker", "x", "model", "storage", "workforce")
 OLDEST_PYTHON = (3, 11)  # requires-python of pyproject.toml
 
 
-def examine(config_file: Path, *, running: bool = False) -> Iterator[Finding]:
+def examine(config_file: Path, *, running: bool = False, only: Collection[str] = ROOMS) -> Iterator[Finding]:
     """Everything there is to find about a set-up, one finding after the other as they come.
 
     Args:
         config_file: the bot's config.
         running: whether the services should run; their checks take some twenty seconds where they do not.
+        only: the rooms whose checks are wanted; what those need is looked at too.
     """
     python = _python()
     yield python
     if python.state != "ok":
         return
     # Only now: the rest of the code does not load on an older Python.
-    from app.doctor import broker, configuration, database, model, storage, workforce, x
     from app.doctor.setup import Setup
 
     setup = Setup(config_file, running=running)
-    rooms = (configuration, database, broker, x, model, storage, workforce)
     try:
-        yield from carry_out([check for room in rooms for check in room.CHECKS], setup)
+        yield from carry_out(_wanted(only), setup)
     finally:
         setup.close()
+
+
+def _wanted(only: Collection[str]) -> list[Check]:
+    """The checks of these rooms and all that they need, in the order of the rooms."""
+    by_room: dict[str, Sequence[Check]] = {room: import_module(f"app.doctor.{room}").CHECKS for room in ROOMS}
+    wanted: set[str] = set()
+    # From the last to the first: a check needs none that comes after it.
+    for room, checks in reversed(by_room.items()):
+        for check in reversed(checks):
+            if room in only or check.name in wanted:
+                wanted |= {check.name, *check.needs}
+    return [check for checks in by_room.values() for check in checks if check.name in wanted]
 
 
 def carry_out(checks: Sequence[Check], setup: Setup) -> Iterator[Finding]:

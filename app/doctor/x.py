@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import select
 
-from app.config import Secrets, WrongSetting
+from app.config import ConfigError, Secrets, WrongSetting
 from app.doctor.findings import AtFault, Check, NotExamined
 from app.doctor.setup import Setup
 from app.x import errors
 from app.x.capabilities import ACCOUNT, Ability, Capabilities
+from app.x.transport import check_credentials
 from app.x.types import Welcome
 from app.x_interactor import XInteractor
 from dbs.models import SeedHandle
@@ -24,6 +25,14 @@ from dbs.states import HandleState
 # X refuses a signature whose time is some minutes off; ages and windows of posts go wrong sooner.
 CLOCK_TOLERANCE = timedelta(seconds=60)
 KEYS = "X_API_KEY, X_API_SECRET, X_ACCESS_TOKEN, X_ACCESS_TOKEN_SECRET"
+
+
+def check_keys(setup: Setup) -> str:
+    try:
+        check_credentials(setup.config.user_id, setup.secrets)
+    except ConfigError as error:
+        raise AtFault(*error.wrong) from None
+    return f"all four, of account {setup.config.user_id}"
 
 
 def check_x(setup: Setup) -> str:
@@ -170,6 +179,7 @@ def _known_handles(setup: Setup) -> dict[str, str | None]:
 
 
 CHECKS = (
+    Check("keys", check_keys, ("config", "environment")),
     Check("x", check_x, ("keys",)),
     Check("clock", check_clock, ("x",)),
     Check("account", check_account, ("clock",)),

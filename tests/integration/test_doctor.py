@@ -540,6 +540,19 @@ def test_the_command_tells_people_and_machines(setting: Setting) -> None:
     assert {field.name for field in dataclasses.fields(Finding)} == set(report["findings"][0])
 
 
+def test_one_room_is_examined_with_what_it_needs(setting: Setting) -> None:
+    """As in a container that has the model and no keys of X."""
+    for name in ("X_API_KEY", "X_API_SECRET", "X_ACCESS_TOKEN", "X_ACCESS_TOKEN_SECRET"):
+        del setting.env[name]
+    code, said = doctor(setting, "--only", "model", "--json")
+    report = json.loads(said)
+    assert (code, report["faults"]) == (0, 0)
+    assert [finding["check"] for finding in report["findings"]] == [
+        *("python", "config", "environment", "database", "schema", "bot"),
+        *("packages", "model", "device", "checkpoint_dir", "checkpoints"),
+    ]
+
+
 def test_services_that_do_not_run_are_named_when_they_should(setting: Setting) -> None:
     """An I/O worker and beat run, the GPU service does not; then nothing does."""
     environment = {**os.environ, **setting.env, "PYTHONPATH": str(ROOT), "EXPLORER_CONFIG": str(setting.config_file)}
