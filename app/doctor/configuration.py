@@ -9,6 +9,7 @@ from sqlalchemy.exc import ArgumentError
 from app.config import ConfigError, Secrets, WrongSetting, load_config, load_secrets, refuse_proof_settings
 from app.doctor.findings import AtFault, Check
 from app.doctor.setup import Setup
+from app.reading import posts_per_member
 from app.x.endpoints import Endpoint
 from app.x.prices import charge_for
 from app.x.requester import BATCH
@@ -40,28 +41,30 @@ def check_proof_settings(setup: Setup) -> str:
 
 
 def check_budget(setup: Setup) -> str:
-    """A request is put off where the most that it could cost would pass a cap; of these, none would ever be made."""
-    budget, loop = setup.config.budget, setup.config.loop
-    if budget.tier == "pay-per-use" and not (budget.max_usd_per_day and budget.max_usd_per_month):
-        zero = "max_usd_per_day" if not budget.max_usd_per_day else "max_usd_per_month"
-        raise AtFault(WrongSetting(f"budget.{zero}", "got 0, so no request that costs is ever made", "raise it"))
-    page = min(BATCH, loop.tl_retrieval_length)
+    """A request is put off where the most that it could cost would pass a cap: below that, it would never be made."""
+    config, budget = setup.config, setup.config.budget
+    if budget.tier != "pay-per-use":
+        return f"on the {budget.tier} tier no request has a price of its own"
+    posts = posts_per_member(config, len(config.accounts_to_follow))
     wanted = {
-        f"one page of the timeline ({page} posts)": charge_for(Endpoint.HOME_TIMELINE, budget).of(page, 0),
+        f"reading one account ({posts} posts)": charge_for(Endpoint.USER_POSTS, budget).of(posts, 0),
+        f"reading mentions ({BATCH} posts)": charge_for(Endpoint.MENTIONS, budget, owned=True).of(BATCH, 0),
         "one post": charge_for(Endpoint.CREATE_POST, budget).of(0, 0),
     }
+    dearest = max(wanted, key=lambda what: wanted[what])
     caps = {"max_usd_per_day": budget.max_usd_per_day, "max_usd_per_month": budget.max_usd_per_month}
     wrong = [
-        WrongSetting(f"budget.{name}", f"got {cap:g}, but {what} may cost ${cost}", f"raise it to {cost} or more")
+        WrongSetting(
+            f"budget.{name}",
+            f"got {cap:g}, but {dearest} may cost ${wanted[dearest]}, and is put off for ever",
+            f"raise it to {sum(wanted.values())} or more",
+        )
         for name, cap in caps.items()
-        for what, cost in wanted.items()
-        if float(cost) > cap
+        if wanted[dearest] > cap
     ]
     if wrong:
         raise AtFault(*wrong)
-    if budget.tier != "pay-per-use":
-        return f"on the {budget.tier} tier no request has a price of its own"
-    return f"a turn may cost ${sum(wanted.values())}, of ${budget.max_usd_per_day:g} a day"
+    return f"{dearest} may cost ${wanted[dearest]}, of ${budget.max_usd_per_day:g} a day"
 
 
 def secrets_of(secrets: Secrets) -> list[SecretStr | None]:
@@ -76,11 +79,12 @@ def secrets_of(secrets: Secrets) -> list[SecretStr | None]:
         if name not in secrets.model_fields_set:
             continue  # what everybody can read in our code is no secret
         try:
-            password = make_url(url.get_secret_value()).password
+            parts = make_url(url.get_secret_value())
         except (ArgumentError, ValueError):
             found.append(url)  # nobody knows what in it is the password
         else:
-            found.append(SecretStr(str(password)) if password else None)
+            passwords = (parts.password, parts.query.get("password"))
+            found += [SecretStr(str(password)) for password in passwords if password]
     return found
 
 

@@ -63,6 +63,13 @@ def _unreachable(setup: Setup, shown: str, said: str) -> AtFault | NotExamined:
     return AtFault(WrongSetting(SETTING, f"no connection to {shown}: {line}", remedy))
 
 
+def trouble(error: SQLAlchemyError) -> WrongSetting:
+    """What to say where a database that let us in does not do what it is asked."""
+    line = " ".join(str(getattr(error, "orig", None) or error).split())
+    remedy = "let its role own the tables; if it may have them, look at the server's log"
+    return WrongSetting(SETTING, f"the database does not do what it is asked: {line}", remedy)
+
+
 def check_schema(setup: Setup) -> str:
     with setup.db.engine.connect() as connection:
         standing, revision = migrations.standing(connection)
@@ -85,14 +92,8 @@ def _schema_trouble(standing: Standing, revision: str) -> tuple[str, str]:
 
 
 def check_bot(setup: Setup) -> str:
-    try:
-        with setup.db.transaction() as session:
-            row = session.get(Bot, setup.config.bot_id)
-    except SQLAlchemyError as error:
-        line = " ".join(str(getattr(error, "orig", error)).split())
-        raise AtFault(
-            WrongSetting(SETTING, f"the tables cannot be read: {line}", "let the role of the address own them")
-        ) from None
+    with setup.db.transaction() as session:
+        row = session.get(Bot, setup.config.bot_id)
     if row is None:
         raise NotExamined(f"because bot {setup.config.bot_id} has never run here: its first start makes its rows")
     if row.user_id != setup.config.user_id:

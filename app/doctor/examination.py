@@ -68,6 +68,10 @@ def carry_out(checks: Sequence[Check], setup: Setup) -> Iterator[Finding]:
 
 def _findings(check: Check, setup: Setup, barred: dict[str, str]) -> list[Finding]:
     """What one check finds; `barred` has the checks that did not pass, and what to say of those that need them."""
+    from sqlalchemy.exc import SQLAlchemyError  # both after Python's version is known to do
+
+    from app.doctor.database import trouble
+
     for needed in check.needs:
         if needed in barred:
             return [Finding(check.name, "skipped", barred[needed])]
@@ -76,7 +80,10 @@ def _findings(check: Check, setup: Setup, barred: dict[str, str]) -> list[Findin
     except NotExamined as reason:
         return [Finding(check.name, "skipped", str(reason))]
     except AtFault as fault:
-        return [Finding(check.name, "fault", wrong.problem, wrong.setting, wrong.remedy) for wrong in fault.wrong]
+        wrong = fault.wrong
+    except SQLAlchemyError as error:
+        wrong = (trouble(error),)
+    return [Finding(check.name, "fault", one.problem, one.setting, one.remedy) for one in wrong]
 
 
 def _redacted(finding: Finding, setup: Setup) -> Finding:

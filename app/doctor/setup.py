@@ -64,7 +64,10 @@ def wrong_from(setting: str, message: str) -> WrongSetting:
 
 def without_password(url: str) -> str:
     """An address that may be shown."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that cannot be read"
     if parts.password is None:
         return url
     return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}"))

@@ -53,7 +53,7 @@ def check_x(setup: Setup) -> str:
         raise _no_answer(setup.secrets, welcome.error)
     if isinstance(welcome.error, errors.ServerUnavailable):
         problem = f"{address} answers, but not as it should: {welcome.error}"
-        raise AtFault(WrongSetting("X_BASE_URL", problem, "see docs.x.com/status and try again, or correct it"))
+        raise AtFault(WrongSetting("X_BASE_URL", problem, "try again later, or correct it"))
     setup.welcome = welcome
     return f"{address} answers"
 
@@ -68,16 +68,15 @@ def _no_answer(secrets: Secrets, error: errors.XError | None) -> AtFault:
         remedy = "correct the host, or the name service of this machine"
         return AtFault(WrongSetting("X_BASE_URL", problem, remedy))
     problem = f"no answer from {address} ({error.args[0] if error else 'nothing came'})"
-    return AtFault(
-        WrongSetting("X_BASE_URL", problem, "correct it, or the way there: network, firewall, proxy (HTTPS_PROXY)")
-    )
+    remedy = "correct it, or the way there: network, firewall, proxy (HTTPS_PROXY), certificates, this machine's clock"
+    return AtFault(WrongSetting("X_BASE_URL", problem, remedy))
 
 
 def check_clock(setup: Setup) -> str:
     """Before the keys, because X refuses what was signed at a wrong time as if the keys were wrong."""
     ahead = setup.welcome.clock_ahead
     if ahead is None:
-        raise NotExamined("because X did not say what time it is")
+        return "X does not say what time it is there"
     if abs(ahead) <= CLOCK_TOLERANCE:
         return "that of X, as far as a second tells" if not ahead else f"{abs(ahead).total_seconds():.0f} s off X's"
     way = "behind" if ahead > timedelta() else "ahead of"
@@ -119,7 +118,9 @@ def _refused(error: errors.XError) -> AtFault | NotExamined:
 
 def check_permissions(setup: Setup) -> str:
     welcome, config = setup.welcome, setup.config
-    if config.live and _is_read_only(welcome):
+    if not config.live:
+        return "a dry run needs no more than reading"
+    if _is_read_only(welcome):
         raise AtFault(
             WrongSetting(
                 "app permissions",
@@ -133,9 +134,7 @@ def check_permissions(setup: Setup) -> str:
             again = f"; it is tried again at {verdict.retry_at:%F %T} UTC (world time)" if verdict.retry_at else ""
             remedy = f"look at the table capabilities ({ACCOUNT}, {Ability.POST}) and at the account{again}"
             raise AtFault(WrongSetting("app permissions", f"X has refused to post: {verdict.reason}", remedy))
-    if not config.live:
-        return "a dry run needs no more than reading"
-    return f"{welcome.access}" if welcome.access else "X does not say, and has refused no post"
+    return welcome.access if welcome.access else "X does not say, and has refused no post"
 
 
 def _is_read_only(welcome: Welcome) -> bool:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import redis
 import safetensors.torch
+import torch
 from healthy_setup import BOT_ID, PASSWORD, Setting, answering, healthy
 from sandbox_server import Server
 from scripted_x import Reply, ScriptedX, problem, user
@@ -203,8 +204,8 @@ BROKEN = {
         both(config(ppo__gate="open"), url("X_BASE_URL", lambda at: at.replace("127.0.0.1", "127.1"))),
         "proof settings", "ppo.gate", "127.1",
     ),
-    "a budget too small for one page": (
-        config(budget__max_usd_per_day=0.1), "budget", "budget.max_usd_per_day", "got 0.1, but one page",
+    "a budget too small for one request": (
+        config(budget__max_usd_per_day=0.1), "budget", "budget.max_usd_per_day", "got 0.1, but reading one account",
     ),
     "live without a key": (lambda setting: setting.env.pop("X_API_SECRET"), "keys", "X_API_SECRET", "missing"),
     "keys of another account": (
@@ -376,6 +377,18 @@ def test_a_password_of_the_database(
     assert PASSWORD not in "".join(finding.message for finding in found)
 
 
+def test_a_role_that_may_not_read(role: str, setting: Setting, examined: Callable[[], list[Finding]]) -> None:
+    setting.sql(f"ALTER ROLE {role} NOSUPERUSER")
+    setting.write()
+    as_owner = setting.env["DATABASE_URL"]
+    user_part = as_owner.split("://")[1].split("@")[0]
+    setting.env["DATABASE_URL"] = as_owner.replace(f"{user_part}@", f"{role}:{PASSWORD}@")
+    fault = one_fault(examined(), "schema")
+    setting.env["DATABASE_URL"] = as_owner
+    assert fault.setting == "DATABASE_URL"
+    assert "permission denied" in fault.message
+
+
 def test_an_eviction_that_loses_messages(
     setting: Setting, examined: Callable[[], list[Finding]], tmp_path: Path
 ) -> None:
@@ -453,6 +466,15 @@ def test_a_dry_run_needs_only_to_read(setting: Setting, x: ScriptedX, examined: 
     assert not [finding for finding in examined() if finding.state == "fault"]
 
 
+def test_an_x_that_does_not_say_what_time_it_is(
+    setting: Setting, x: ScriptedX, examined: Callable[[], list[Finding]]
+) -> None:
+    x.otherwise = answering(Reply(401, {}, {"Date": "some time ago"}))
+    setting.env["X_BASE_URL"] = x.url
+    setting.write()
+    assert "X_API_KEY" in (one_fault(examined(), "account").setting or "")
+
+
 @pytest.mark.parametrize(("off", "way"), [(-600, "ahead of"), (600, "behind"), (20, "")])
 def test_a_clock_that_is_off(
     off: int, way: str, setting: Setting, x: ScriptedX, examined: Callable[[], list[Finding]]
@@ -484,6 +506,14 @@ def test_a_model_that_the_hub_would_have_to_give(
     fault = one_fault(examined(), "model")
     assert fault.setting == "model.hf_repo_id"
     assert "could not be fetched from the Hugging Face hub" in fault.message
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has what the config asks for")
+def test_a_gpu_that_is_not_there(setting: Setting, examined: Callable[[], list[Finding]]) -> None:
+    setting.settings["model"]["device"] = "cuda"
+    setting.write()
+    fault = one_fault(examined(), "device")
+    assert (fault.setting, fault.remedy) == ("model.device", "use 'auto' or 'cpu'")
 
 
 def test_a_full_disk(setting: Setting, examined: Callable[[], list[Finding]], monkeypatch: pytest.MonkeyPatch) -> None:
