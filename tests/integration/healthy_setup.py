@@ -9,20 +9,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from scripted_x import Reply, Request, Script, user
 from sqlalchemy import create_engine, make_url, text
 
 from app.config import parse_config
 from app.context import BotContext
+from app.doctor.findings import Finding
 from app.policy import checkpoints, registry
 from app.policy.checkpoints import AdapterRef, Manifest
 from app.sandbox.settings import Keys
 from dbs.session import Database
 
 BOT_ID = "1000001"
-PASSWORD = "correct-horse-battery"
+# Of a healthy set-up, because nothing is asked for with --running.
+SKIPPED_WHEN_WELL = {"workers", "beat"}
 
 
 @dataclass
@@ -93,6 +94,8 @@ def healthy(directory: Path, model: Path, database_url: str, redis_url: str, x_u
 
 
 def _enrolled_with_checkpoint(settings: dict[str, Any], model: Path, database_url: str) -> Path:
+    import torch  # most tests here do without it
+
     config = parse_config(settings)
     db = Database(database_url)
     BotContext(config, db=db).enrol()
@@ -122,3 +125,16 @@ def answering(me: Reply) -> Script:
         return Reply(body={"data": [user(str(7 + number), name) for number, name in enumerate(names)]})
 
     return answer
+
+
+def one_fault(found: list[Finding], check: str) -> Finding:
+    """The one fault there is, of that check; everything else passed or was skipped, and says why."""
+    faults = [finding for finding in found if finding.state == "fault"]
+    assert [fault.check for fault in faults] == [check], faults
+    assert faults[0].setting
+    assert faults[0].remedy
+    skipped = {finding.check: finding.message for finding in found if finding.state == "skipped"}
+    assert all(
+        why == f"because {check} is at fault" for name, why in skipped.items() if name not in SKIPPED_WHEN_WELL
+    ), skipped
+    return faults[0]
