@@ -29,11 +29,15 @@ app.add_typer(persona.app, name="persona")
 def main() -> None:
     """The entry point: errors of the operator's are one message, not a traceback."""
     from app import environment
-    from app.config import ConfigError
 
     environment.adopt()
     try:
         app()
-    except ConfigError as error:
+    except ValueError as error:
+        # Only now: it does not load on a Python that is too old, which `explorer doctor` should get to say.
+        from app.config import ConfigError
+
+        if not isinstance(error, ConfigError):
+            raise
         typer.echo(str(error), err=True)
         sys.exit(2)

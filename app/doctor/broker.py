@@ -49,7 +49,7 @@ def _no_answer(setup: Setup, shown: str, error: redis.RedisError) -> AtFault | N
     try:
         socket.create_connection((parts.hostname or "", parts.port or 6379), timeout=SECONDS).close()
     except OSError:
-        if "redis_url" not in setup.secrets.model_fields_set:
+        if setup.may_lack("redis_url"):
             return NotExamined(f"because {SETTING} is not set and nothing is at {shown}: `explorer up` brings its own")
         return _fault(f"no connection to {shown}: {error}", "start Redis, or correct host and port")
     return _no_redis(shown)

@@ -56,7 +56,7 @@ def check_database(setup: Setup) -> str:
 
 
 def _unreachable(setup: Setup, shown: str, said: str) -> AtFault | NotExamined:
-    if "database_url" not in setup.secrets.model_fields_set:
+    if setup.may_lack("database_url"):
         return NotExamined(f"because {SETTING} is not set and nothing is at {shown}: `explorer up` brings its own")
     line = " ".join(said.split())
     remedy = next((todo for sign, todo in REFUSALS if sign in line.lower()), "correct it, or look at the server's log")

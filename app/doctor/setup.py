@@ -41,6 +41,10 @@ class Setup:
     model_files: BaseFiles = field(init=False)
     to_fetch: int = 0
 
+    def may_lack(self, variable: str) -> bool:
+        """Whether a server may be missing: nobody has named one, and nobody says that the services run."""
+        return not self.running and variable not in self.secrets.model_fields_set
+
     @property
     def db(self) -> Database:
         """The database, for checks that need it to answer."""

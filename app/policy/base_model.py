@@ -75,7 +75,8 @@ def _named_directory(config: ModelConfig) -> Path | None:
 
 
 def _not_fetched(config: ModelConfig, error: Exception) -> ModelError:
+    why = type(error.__cause__ or error).__name__
     return ModelError(
         f"model.hf_repo_id: {config.hf_repo_id!r} could not be fetched from the Hugging Face hub "
-        f"({type(error).__name__}); check the name and the connection, or name a directory with the model in it"
+        f"({why}); check the name and the connection, or name a directory with the model in it"
     )

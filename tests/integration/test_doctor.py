@@ -11,6 +11,7 @@ import pytest
 import safetensors.torch
 from healthy_setup import BOT_ID, SKIPPED_WHEN_WELL, Setting, one_fault
 
+from app.doctor.examination import examine
 from app.doctor.findings import Finding
 from app.local.servers import free_port
 from dbs import migrations
@@ -38,6 +39,9 @@ def test_a_machine_on_which_nothing_has_run_has_no_fault(
     assert "`explorer up` brings its own" in found["database"].message
     assert "`explorer up` brings its own" in found["broker"].message
     assert found["checkpoints"].message == "because database was skipped"
+    # Services that run must have found them somewhere.
+    running = examine(setting.config_file, running=True)
+    assert [finding.check for finding in running if finding.state == "fault"] == ["database", "broker"]
 
 
 def config(**changes: object) -> Callable[[Setting], None]:

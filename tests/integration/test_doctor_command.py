@@ -53,6 +53,13 @@ def test_the_command_tells_people_and_machines(setting: Setting) -> None:
     assert {field.name for field in dataclasses.fields(Finding)} == set(report["findings"][0])
 
 
+def test_an_old_python_is_told_before_anything_needs_a_newer_one(setting: Setting) -> None:
+    old = "import sys, app.cli; sys.version_info = (3, 10, 4); sys.modules['app.config'] = None; app.cli.main()"
+    code, said = doctor(setting, code=old)
+    assert code == 1
+    assert said.splitlines()[0].startswith("fault   python          python: got 3.10.4; install Python 3.11 or later")
+
+
 def test_one_room_is_examined_with_what_it_needs(setting: Setting) -> None:
     """As in a container that has the model and no keys of X."""
     for name in ("X_API_KEY", "X_API_SECRET", "X_ACCESS_TOKEN", "X_ACCESS_TOKEN_SECRET"):
