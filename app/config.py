@@ -7,6 +7,8 @@ unknown key or a wrong value is a `ConfigError` whose message names field, value
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -35,8 +37,28 @@ Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
+@dataclass(frozen=True)
+class WrongSetting:
+    """One setting that cannot be used: its name, what is wrong with it, what to do."""
+
+    setting: str
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.problem}; {self.remedy}"
+
+
 class ConfigError(ValueError):
-    """A config or an environment that cannot be used. The message names field, value and remedy."""
+    """A config or an environment that cannot be used. The message names field, value and remedy.
+
+    Attributes:
+        wrong: the same setting by setting, for whoever shows them one by one.
+    """
+
+    def __init__(self, message: str, wrong: Sequence[WrongSetting] = ()) -> None:
+        super().__init__(message)
+        self.wrong = tuple(wrong)
 
 
 class Section(BaseModel):
@@ -344,13 +366,17 @@ def load_config(path: str | Path | None = None) -> VibeBotConfig:
     try:
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        remedy = "copy explorer.example.yaml there, or set EXPLORER_CONFIG to the file you use"
         raise ConfigError(
-            f"no config at {file}: copy explorer.example.yaml there, or set EXPLORER_CONFIG to the file you use"
+            f"no config at {file}: {remedy}", [WrongSetting("EXPLORER_CONFIG", f"no config at {file}", remedy)]
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"{file} cannot be read as YAML: {error}") from error
+        problem = f"cannot be read as YAML: {error}"
+        wrong = WrongSetting(str(file), " ".join(problem.split()), "correct it there, or start from the example again")
+        raise ConfigError(f"{file} {problem}", [wrong]) from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"{file} holds {type(raw).__name__}, not settings; start from explorer.example.yaml")
+        held = WrongSetting(str(file), f"holds {type(raw).__name__}, not settings", "start from explorer.example.yaml")
+        raise ConfigError(f"{file} {held.problem}; {held.remedy}", [held])
     return parse_config(raw, source=str(file))
 
 
@@ -363,7 +389,9 @@ def parse_config(raw: dict[str, Any], source: str = "config") -> VibeBotConfig:
     try:
         return VibeBotConfig.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(explain(error, source)) from None
+        wrong = explain(error)
+        lines = "\n  ".join(map(str, wrong))
+        raise ConfigError(f"{source} has {len(wrong)} wrong setting(s):\n  {lines}", wrong) from None
 
 
 def load_secrets() -> Secrets:
@@ -378,9 +406,12 @@ def load_secrets() -> Secrets:
         return Secrets()
     except ValidationError as error:
         names = ", ".join(".".join(map(str, item["loc"])).upper() for item in error.errors())
-        raise ConfigError(f"environment: {names} cannot be used; .env.example says what each should be") from None
+        wrong = WrongSetting(names, "cannot be used", ".env.example says what each should be")
+        raise ConfigError(f"environment: {names} {wrong.problem}; {wrong.remedy}", [wrong]) from None
     except ValueError as error:
-        raise ConfigError(f"environment: {error}") from None
+        expected = str(error).partition(": ")[2]
+        wrong = WrongSetting(clock.VARIABLE, f"got {os.environ.get(clock.VARIABLE)!r}", expected)
+        raise ConfigError(f"environment: {error}", [wrong]) from None
 
 
 def refuse_proof_settings(config: VibeBotConfig, secrets: Secrets) -> None:
@@ -390,24 +421,29 @@ def refuse_proof_settings(config: VibeBotConfig, secrets: Secrets) -> None:
         ConfigError: `ppo.gate` is made for proofs, and `X_BASE_URL` is another machine's.
     """
     if config.ppo.gate == "open" and urlsplit(secrets.x_base_url).hostname not in LOOPBACK:
-        raise ConfigError(
-            f"ppo.gate: got 'open', which is for proofs against a sandbox on this machine, but X_BASE_URL is "
-            f"{secrets.x_base_url}; remove the setting, or point X_BASE_URL at a sandbox"
+        wrong = WrongSetting(
+            "ppo.gate",
+            f"got 'open', which is for proofs against a sandbox on this machine, but X_BASE_URL is "
+            f"{secrets.x_base_url}",
+            "remove the setting, or point X_BASE_URL at a sandbox",
         )
+        raise ConfigError(str(wrong), [wrong])
 
 
-def explain(error: ValidationError, source: str) -> str:
-    """One line per wrong field: where, what stood there, what to do."""
-    lines = []
+def explain(error: ValidationError) -> list[WrongSetting]:
+    """Each wrong field: where, what stood there, what to do."""
+    wrong = []
     for item in error.errors(include_url=False):
         field = ".".join(str(part) for part in item["loc"]) or "(the whole)"
         if item["type"] == "extra_forbidden":
-            lines.append(f"{field}: unknown setting; remove it or correct its name{_did_you_mean(item['loc'])}")
+            remedy = f"remove it or correct its name{_did_you_mean(item['loc'])}"
+            wrong.append(WrongSetting(field, "unknown setting", remedy))
         elif item["type"] == "missing":
-            lines.append(f"{field}: missing; add it (explorer.example.yaml shows how)")
+            wrong.append(WrongSetting(field, "missing", "add it (explorer.example.yaml shows how)"))
         else:
-            lines.append(f"{field}: got {item['input']!r}; {item['msg'][0].lower()}{item['msg'][1:]}")
-    return f"{source} has {len(lines)} wrong setting(s):\n  " + "\n  ".join(lines)
+            said = f"{item['msg'][0].lower()}{item['msg'][1:]}"
+            wrong.append(WrongSetting(field, f"got {item['input']!r}", said))
+    return wrong
 
 
 def _did_you_mean(location: tuple[int | str, ...]) -> str:

@@ -76,8 +76,13 @@ def _read(db: Database, x: XInteractor, config: VibeBotConfig, source: Source) -
     return new
 
 
+def posts_per_member(config: VibeBotConfig, members: int) -> int:
+    """How many posts of each member a turn reads, where they are read one by one; X gives no fewer than 5."""
+    return max(5, config.loop.tl_retrieval_length // max(members, 1))
+
+
 def _read_member(db: Database, x: XInteractor, config: VibeBotConfig, user_id: str, members: int) -> int:
-    share = max(5, config.loop.tl_retrieval_length // max(members, 1))
+    share = posts_per_member(config, members)
     name = f"user:{user_id}"
     with db.transaction() as session:
         cursor = session.get(Cursor, (config.bot_id, name))

@@ -20,11 +20,11 @@ from app.config import BudgetConfig, Secrets, load_secrets
 from app.x import errors
 from app.x.allowance import Allowance, SharedAllowance, Unlimited
 from app.x.endpoints import Endpoint
-from app.x.parse import analytics_by_id, counts_by_id, id_of, next_token_of, tweets_of, user_of, users_in
+from app.x.parse import analytics_by_id, clock_ahead, counts_by_id, id_of, next_token_of, tweets_of, user_of, users_in
 from app.x.refusals import problem_of, problems_of, reasons, subject_of
 from app.x.requester import BATCH, TWEET_FIELDS, USER_FIELDS, Body, Method, Requester
 from app.x.transport import CONNECT_AND_READ, Timeout, Wire
-from app.x.types import Counts, Page, Sent, Tweet, XUser, newest_id
+from app.x.types import Counts, Page, Sent, Tweet, Welcome, XUser, newest_id
 from dbs.models import Cursor
 from dbs.session import Database
 from dbs.states import FollowState, Source
@@ -348,12 +348,35 @@ class XInteractor:
 
     def me(self) -> XUser:
         """The account whose keys these are. https://docs.x.com/x-api/users/user-lookup-me"""
-        body = self._requester.read(Endpoint.ME, self._client.get_me, user_fields=USER_FIELDS, items=1)
-        data = body.get("data")
-        user = user_of(data) if isinstance(data, dict) else None
-        if user is None:
+        welcome = self.introduce()
+        if welcome.error is not None:
+            raise welcome.error
+        if welcome.user is None:
             raise errors.ServerUnavailable("the answer holds no user", endpoint=Endpoint.ME)
-        return user
+        return welcome.user
+
+    def introduce(self) -> Welcome:
+        """How X receives us: who it says we are, what its clock says, and what the keys may do.
+
+        Raises:
+            RateLimited, BudgetExhausted: nothing was asked.
+
+        https://docs.x.com/x-api/users/user-lookup-me
+        """
+        asked_at = clock.wall_now()
+        exchange, error = self._requester.ask(Endpoint.ME, self._client.get_me, user_fields=USER_FIELDS, items=1)
+        answered_at = clock.wall_now()
+        if exchange.answer is None:
+            return Welcome(error=error)
+        answer = exchange.answer
+        data = (answer.body or {}).get("data")
+        return Welcome(
+            error=error,
+            status=answer.status,
+            user=user_of(data) if error is None and isinstance(data, dict) else None,
+            clock_ahead=clock_ahead(answer.headers.get("Date"), asked_at, answered_at),
+            access=answer.headers.get("x-access-level"),
+        )
 
     def get_following(self, max_users: int = 1000) -> list[XUser]:
         """Whom the bot follows. https://docs.x.com/x-api/users/following-by-user-id"""

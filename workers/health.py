@@ -31,6 +31,7 @@ ECHO_SECONDS = 10.0
 LONGEST_SECONDS = {"io": 900.0, "generation": 3600.0, "training": 6.1 * 3600}
 # The slowest tick comes every ten seconds.
 PULSE_SECONDS = 60.0
+TICK_SECONDS = 15.0
 FLOWER_PORT = 5555
 
 
@@ -46,22 +47,83 @@ def check_node(name: str) -> None:
     """
     from celery.utils.nodenames import nodename
 
-    from app import app
-    from app.celery import GENERATION_QUEUES, IO_QUEUES, TRAINING_QUEUES
+    check_node_anywhere(nodename(name, socket.gethostname()))
 
-    kind = name.partition("-")[0]
-    expected = {"io": IO_QUEUES, "generation": GENERATION_QUEUES, "training": TRAINING_QUEUES}[kind]
-    node = nodename(name, socket.gethostname())
+
+def check_node_anywhere(node: str) -> None:
+    """Check one Celery node by its whole name, on whichever host, as `io-2@HOST`.
+
+    Raises:
+        Unhealthy: as `check_node`.
+    """
+    from app import app
+
+    kind = kind_of(node)
     # One reply is all there can be; without the limit each question would wait out its time.
     inspect = app.control.inspect(destination=[node], timeout=REPLY_SECONDS, limit=1)
     consumed = {queue["name"] for queue in _reply(inspect.active_queues(), node)}
-    if lost := sorted(set(expected) - consumed):
+    # One that somebody has started by hand under another name may do whatever it likes.
+    if lost := sorted(set(_queues().get(kind, ())) - consumed):
         raise Unhealthy(f"{node} does not consume {', '.join(lost)}")
-    if _all_busy(inspect, node, LONGEST_SECONDS[kind]) or echoes(app, node):
+    longest = LONGEST_SECONDS.get(kind, max(LONGEST_SECONDS.values()))
+    if _all_busy(inspect, node, longest) or echoes(app, node):
         return
     # It may have taken up something long just before the echo came.
-    if not _all_busy(inspect, node, LONGEST_SECONDS[kind]):
+    if not _all_busy(inspect, node, longest):
         raise Unhealthy(f"{node} answers but did not carry out a task within {ECHO_SECONDS:.0f} s")
+
+
+def kind_of(node: str) -> str:
+    """The kind of a node by its name: `io-2@HOST` is `io`."""
+    return node.partition("@")[0].partition("-")[0]
+
+
+def consumers() -> dict[str, list[str]]:
+    """For each queue, the nodes that say they consume it, on whichever host; waits for replies for some seconds."""
+    from app import app
+
+    replies = app.control.inspect(timeout=REPLY_SECONDS).active_queues() or {}
+    return {
+        queue: sorted(node for node, consumed in replies.items() if queue in {item["name"] for item in consumed})
+        for queues in _queues().values()
+        for queue in queues
+    }
+
+
+def check_ticks() -> None:
+    """Check that some beat, on whichever host, sends ticks to the broker: wait until one comes.
+
+    Raises:
+        Unhealthy: none came within the time.
+    """
+    from app import app
+    from app.celery import TICKS
+
+    ticks: list[str] = []
+
+    def note(event: dict[str, Any]) -> None:
+        if event["name"] in TICKS.values() and "scheduled" in str(event["kwargs"]):
+            ticks.append(event["name"])
+
+    deadline = time.monotonic() + TICK_SECONDS
+    with app.connection_for_read() as connection:
+        receiver = app.events.Receiver(connection, handlers={"task-sent": note})
+        try:
+            # It goes on with any event, also a worker's heartbeat, and raises where none comes for so long.
+            for _ in receiver.itercapture(timeout=TICK_SECONDS, wakeup=False):
+                if ticks or time.monotonic() > deadline:
+                    break
+        except TimeoutError:
+            ticks.clear()
+    if not ticks:
+        raise Unhealthy(f"beat has sent no tick for {TICK_SECONDS:.0f} s")
+
+
+def _queues() -> dict[str, tuple[str, ...]]:
+    """The queues that each kind of node consumes."""
+    from app.celery import GENERATION_QUEUES, IO_QUEUES, TRAINING_QUEUES
+
+    return {"io": IO_QUEUES, "generation": GENERATION_QUEUES, "training": TRAINING_QUEUES}
 
 
 def echoes(app: Any, node: str, seconds: float = ECHO_SECONDS) -> bool:

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from app.cli import backtest, checkpoints, jump_start, learning, loop, persona
+from app.cli import backtest, checkpoints, doctor, jump_start, learning, loop, persona
 
 app = typer.Typer(
     name="explorer",
@@ -18,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(loop.app)
+app.add_typer(doctor.app)
 app.add_typer(backtest.app)
 app.add_typer(learning.app)
 app.add_typer(jump_start.app)
@@ -28,11 +29,15 @@ app.add_typer(persona.app, name="persona")
 def main() -> None:
     """The entry point: errors of the operator's are one message, not a traceback."""
     from app import environment
-    from app.config import ConfigError
 
     environment.adopt()
     try:
         app()
-    except ConfigError as error:
+    except ValueError as error:
+        # Only now: it does not load on a Python that is too old, which `explorer doctor` should get to say.
+        from app.config import ConfigError
+
+        if not isinstance(error, ConfigError):
+            raise
         typer.echo(str(error), err=True)
         sys.exit(2)

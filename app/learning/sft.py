@@ -90,7 +90,7 @@ class _Run:
         return Path(self.config.model.checkpoint_dir)
 
     def take(self) -> SFTOutcome:
-        from app.policy.model import base_directory  # torch
+        from app.policy.base_model import base_directory  # the hub's client
 
         bot_id = self.config.bot_id
         base = base_directory(self.config.model)

@@ -16,8 +16,9 @@ from app.config import VibeBotConfig
 from app.learning.dataset import Dataset
 from app.learning.samples import POLICY, REFERENCE, Sample
 from app.learning.scoring import acting_as, micro_batches, score
+from app.policy.base_model import base_directory
 from app.policy.hardware import device_of, dtype_of
-from app.policy.model import banned_ids, base_directory
+from app.policy.model import banned_ids
 from app.policy.registry import Stack
 
 

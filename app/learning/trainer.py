@@ -173,7 +173,7 @@ class _Turn:
         from app.learning.metrics import MetricsLog
         from app.learning.ppo import train
         from app.learning.trainable import Trainable
-        from app.policy.model import base_directory
+        from app.policy.base_model import base_directory
 
         limits.bound_gpu(self.config.ppo)
         stack = registry.stack(self.root, parent)

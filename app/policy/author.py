@@ -69,7 +69,7 @@ class Author:
         self.model = model or LanguageModel(config.model)
         self._prompts = PromptBuilder(self.model.tokenizer, config.model.max_prompt_tokens)
         self._writer = Writer(self.model, config, self._random)
-        self._reader = PointerReader(config, self.model)
+        self._reader = PointerReader(config, self.model.base_hash)
         self._judge: Judge | None = None
         self._judged_by: uuid.UUID | None = None
         self.serving: uuid.UUID | None = None

@@ -9,25 +9,19 @@ from typing import Any
 
 import structlog
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.config import ModelConfig
 from app.policy.adapters import AdapterStacks
+from app.policy.base_model import ModelError, base_directory
 from app.policy.checkpoints import CheckpointError, base_hash
 from app.policy.decoding import Decoder
 from app.policy.hardware import device_of, dtype_of
 
 log = structlog.get_logger()
 
-WEIGHTS_AND_TOKENIZER = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 YES = ("Yes", " Yes", "yes", " yes", "YES", " YES")
 NO = ("No", " No", "no", " no", "NO", " NO")
-
-
-class ModelError(RuntimeError):
-    """The base model cannot be used. The message names the setting and what to do."""
 
 
 @dataclass(frozen=True)
@@ -155,29 +149,6 @@ class LanguageModel:
         # PostgreSQL takes no NUL in a text. The token ids keep what was sampled, and the rules refuse either character.
         text = text.replace("\x00", "\ufffd")
         return Sample(tokens, [logprob for _, logprob in pairs], finished, text)
-
-
-def base_directory(config: ModelConfig) -> Path:
-    """The directory of the base model; fetched from the hub, safetensors only, where the config names a repository.
-
-    Raises:
-        ModelError: there is no such directory and no such repository, or the hub cannot be reached.
-    """
-    named = Path(config.hf_repo_id)
-    if (named / "config.json").is_file():
-        return named
-    if named.exists() or config.hf_repo_id.count("/") != 1 or config.hf_repo_id.startswith((".", "/")):
-        raise ModelError(
-            f"model.hf_repo_id: got {config.hf_repo_id!r}, a directory without a config.json in it; name a directory "
-            "with a model, or a repository as owner/name"
-        )
-    try:
-        return Path(snapshot_download(config.hf_repo_id, allow_patterns=WEIGHTS_AND_TOKENIZER))
-    except (HfHubHTTPError, RepositoryNotFoundError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelError(
-            f"model.hf_repo_id: {config.hf_repo_id!r} could not be fetched from the Hugging Face hub "
-            f"({type(error).__name__}); check the name and the connection, or name a directory with the model in it"
-        ) from error
 
 
 def banned_ids(tokenizer: Any, vocabulary: int, eos_id: int) -> list[int]:

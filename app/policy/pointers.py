@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 from app.config import VibeBotConfig
 from app.policy import registry
 from app.policy.checkpoints import ForeignCheckpointError, verify
-from app.policy.model import LanguageModel
 from dbs.models import Checkpoint
 from dbs.states import Arm
 
@@ -54,11 +53,15 @@ class Pointers:
 
 
 class PointerReader:
-    """Reads a bot's pointers. Files are verified when a checkpoint is first met: they never change afterwards."""
+    """Reads a bot's pointers. Files are verified when a checkpoint is first met: they never change afterwards.
 
-    def __init__(self, config: VibeBotConfig, model: LanguageModel) -> None:
+    Args:
+        base_hash: of the base model that the checkpoints shall sit on.
+    """
+
+    def __init__(self, config: VibeBotConfig, base_hash: str) -> None:
         self._config = config
-        self._model = model
+        self._base_hash = base_hash
         self._verified: set[Path] = set()
 
     def read(self, session: Session) -> Pointers:
@@ -78,15 +81,15 @@ class PointerReader:
         )
 
     def _pointer(self, row: Checkpoint) -> Pointer:
-        if row.base_hash != self._model.base_hash:
+        if row.base_hash != self._base_hash:
             raise ForeignCheckpointError(
                 f"checkpoint {row.checkpoint_id} sits on base {row.base_model} ({row.base_hash[:12]}), but "
-                f"model.hf_repo_id is {self._config.model.hf_repo_id} ({self._model.base_hash[:12]}); set it back, or "
+                f"model.hf_repo_id is {self._config.model.hf_repo_id} ({self._base_hash[:12]}); set it back, or "
                 "promote a checkpoint of the new base"
             )
         stack = tuple(path for _, path in registry.stack(self._config.model.checkpoint_dir, row))
         for path in stack:
             if path not in self._verified:
-                verify(path, self._model.base_hash, self._config.bot_id)
+                verify(path, self._base_hash, self._config.bot_id)
                 self._verified.add(path)
         return Pointer(row.checkpoint_id, stack)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import structlog
@@ -163,6 +164,19 @@ def time_of(raw: object) -> datetime | None:
     except ValueError:
         return None
     return at.astimezone(UTC) if at.tzinfo is not None else at.replace(tzinfo=UTC)
+
+
+def clock_ahead(date: str | None, asked_at: datetime, answered_at: datetime) -> timedelta | None:
+    """How far the clock that wrote a Date header is ahead of ours, by which the request left and its answer came.
+
+    0 where it may be the same: the header has whole seconds. None if there is no header, or none that can be read.
+    """
+    try:
+        at = parsedate_to_datetime(date or "")
+    except ValueError:
+        return None
+    at = at.astimezone(UTC) if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    return max(timedelta(), at - answered_at) + min(timedelta(), at + timedelta(seconds=1) - asked_at)
 
 
 def count(raw: object) -> int | None:

@@ -131,17 +131,34 @@ class Requester:
             if token is None or most <= 0:
                 return
 
+    def ask(
+        self, endpoint: Endpoint, method: Method, *args: object, items: int, **params: object
+    ) -> tuple[Exchange, XError | None]:
+        """As `read`, with the whole answer, and with the error instead of raising it: for whoever wants the headers.
+
+        Raises:
+            RateLimited, BudgetExhausted: nothing was asked.
+        """
+        charge = charge_for(endpoint, self._budget)
+        return self._exchange(endpoint, charge, charge.of(items, 0), partial(method, *args, user_auth=True, **params))
+
     def _request(
         self, endpoint: Endpoint, charge: Charge, most: Decimal, call: Callable[[], requests.Response]
     ) -> Body:
-        reservation = self._allowance.reserve(endpoint, most)
-        exchange = self._wire.exchange(call)
-        error = _error_in(endpoint, exchange)
-        self._settle(reservation, charge, exchange, error)
+        exchange, error = self._exchange(endpoint, charge, most, call)
         # Raised here and not where it was caught: an exception of the network's holds the signed request.
         if error is not None:
             raise error
         return _body(exchange)
+
+    def _exchange(
+        self, endpoint: Endpoint, charge: Charge, most: Decimal, call: Callable[[], requests.Response]
+    ) -> tuple[Exchange, XError | None]:
+        reservation = self._allowance.reserve(endpoint, most)
+        exchange = self._wire.exchange(call)
+        error = _error_in(endpoint, exchange)
+        self._settle(reservation, charge, exchange, error)
+        return exchange, error
 
     def _settle(self, reservation: Reservation, charge: Charge, exchange: Exchange, error: XError | None) -> None:
         items, authors = _counted(_body(exchange)) if error is None else (0, 0)

@@ -23,7 +23,7 @@ from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_environ_proxies
 
-from app.config import ConfigError, Secrets
+from app.config import ConfigError, Secrets, WrongSetting
 
 X_ADDRESS = "https://api.twitter.com"
 Timeout = float | tuple[float, float]
@@ -168,17 +168,22 @@ def check_credentials(user_id: str, secrets: Secrets) -> None:
     """
     missing = [name for name, secret in _keys(secrets).items() if not _value(secret)]
     if missing:
-        raise ConfigError(
-            f"environment: {', '.join(missing)} missing; take the keys from the app's page on console.x.com "
-            "and put them into .env (.env.example says where each is found)"
+        remedy = (
+            "take the keys from the app's page on console.x.com and put them into .env (.env.example says where each "
+            "is found)"
         )
+        names = ", ".join(missing)
+        raise ConfigError(f"environment: {names} missing; {remedy}", [WrongSetting(names, "missing", remedy)])
     owner = _value(secrets.x_access_token).partition("-")[0]
     if owner != user_id:
         belongs = f"belongs to user {owner}" if owner.isdigit() and len(owner) < 20 else "names no user"
-        raise ConfigError(
-            f"environment: X_ACCESS_TOKEN {belongs}, but user_id is {user_id}; an access token begins with the id of "
-            "its account and a hyphen: make one for the bot's account, or correct user_id"
+        problem = f"{belongs}, but user_id is {user_id}"
+        remedy = (
+            "an access token begins with the id of its account and a hyphen: make one for the bot's account, or "
+            "correct user_id"
         )
+        wrong = WrongSetting("X_ACCESS_TOKEN", problem, remedy)
+        raise ConfigError(f"environment: X_ACCESS_TOKEN {problem}; {remedy}", [wrong])
 
 
 def _keys(secrets: Secrets) -> dict[str, SecretStr | None]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+
+from app.x.errors import XError
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,24 @@ class Sent:
     x_post_id: str | None
     dry: bool
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """How X receives us. Either `user` or `error` says so, unless the answer holds neither.
+
+    Attributes:
+        status: the HTTP status, None if no answer came.
+        clock_ahead: how far X's clock is ahead of ours beyond what the way there and back explains; None if it did not
+            say. Below zero, ours is ahead.
+        access: what the app may do, `read` or `read-write` and what else X has; None if it did not say.
+    """
+
+    error: XError | None = None
+    status: int | None = None
+    user: XUser | None = None
+    clock_ahead: timedelta | None = None
+    access: str | None = None
 
 
 def newest_id(tweets: Iterable[Tweet]) -> str | None:

@@ -14,8 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.config import ModelConfig
 from app.policy.adapters import AdapterError
+from app.policy.base_model import ModelError
 from app.policy.decoding import draw
-from app.policy.model import LanguageModel, ModelError, banned_ids
+from app.policy.model import LanguageModel, banned_ids
 from app.policy.prefixes import common_prefix
 
 SHARED = list(range(10, 40))
