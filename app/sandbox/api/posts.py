@@ -10,9 +10,9 @@ from app.sandbox.ledger import LINK_POST_USD, POST_USD, SUMMONED_USD
 from app.sandbox.paging import page_of_ids, page_of_posts
 from app.sandbox.params import ID, TWEET_SELECTORS, USER_SELECTORS
 from app.sandbox.posts import Kind, Post
-from app.sandbox.problems import NOT_AUTHORIZED, Json, Problem, invalid, not_found
+from app.sandbox.problems import NOT_AUTHORIZED, Json, Problem, invalid, not_found, plain_problem
 from app.sandbox.wire import Answer, Renderer, shown, stamp
-from app.text import MAX_WEIGHTED_LENGTH, URL, mentions, weighted_length
+from app.text import MAX_WEIGHTED_LENGTH, URL, fits, mentions, weighted_length
 
 DUPLICATE = "You are not allowed to create a Tweet with duplicate content."
 UNSUMMONED = "You can only reply to or quote posts where you are mentioned or are the author."
@@ -21,6 +21,7 @@ TOO_LONG = (
     "Your Tweet text is too long. For more information on how X determines text length see "
     "https://github.com/twitter/twitter-text."
 )
+STRANGE = "Your Tweet contains invalid characters."
 CREATE_FIELDS = (
     "card_uri", "community_id", "direct_message_deep_link", "edit_options", "for_super_followers_only", "geo",
     "made_with_ai", "media", "nullcast", "paid_partnership", "poll", "quote_tweet_id", "reply",
@@ -77,7 +78,9 @@ def _read_post(body: dict[str, Any]) -> tuple[str, Kind, int | None]:
     if not isinstance(text, str) or not text.strip():
         raise invalid([_wrong_field("text", text, "is missing or empty, and there is nothing else to post")])
     if weighted_length(text) > MAX_WEIGHTED_LENGTH:
-        raise Problem(400, {"title": "Bad Request", "detail": TOO_LONG, "type": "about:blank", "status": 400})
+        raise plain_problem(400, "Bad Request", TOO_LONG)
+    if not fits(text):
+        raise plain_problem(400, "Bad Request", STRANGE)
     kind: Kind = "reply" if reply is not None else "quote" if quoted is not None else "post"
     return text, kind, int(target) if target is not None else None
 
