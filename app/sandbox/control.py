@@ -122,6 +122,16 @@ def router(world: World, faults: Faults) -> APIRouter:
         faults.active = list(wanted)
         return faults.active
 
+    @api.get("/script")
+    def remaining() -> list[Fault]:
+        return faults.script
+
+    @api.post("/script")
+    def write_script(wanted: list[Fault]) -> list[Fault]:
+        """Say what happens to the next requests, one entry each; this replaces what is left of an earlier script."""
+        faults.script = list(wanted)
+        return faults.script
+
     @api.post("/plant-duplicate")
     def plant_duplicate() -> dict[str, Any]:
         """Note a second copy of the latest post in the record, as if it had been received."""
