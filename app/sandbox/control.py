@@ -1,6 +1,6 @@
-"""The control API under /_sandbox/: what a test, a demo and a measurement may know and do, and X's API may not.
+"""The control API under /_sandbox/: what a test, a demo and a measurement may know, and X's API may not tell.
 
-It answers on loopback only.
+`app/sandbox/levers.py` has what they may do. Both answer on loopback only.
 """
 
 from __future__ import annotations
@@ -9,18 +9,16 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request
+from fastapi import APIRouter, Body, HTTPException, Query
 from pydantic import BaseModel, ConfigDict
 
 from app.sandbox.community import Draft
-from app.sandbox.faults import Fault, Faults
+from app.sandbox.levers import loopback_router
 from app.sandbox.posts import Post
 from app.sandbox.store import Write
 from app.sandbox.wire import stamp
 from app.sandbox.world import World
 from app.text import canonical
-
-LOOPBACK = frozenset({"127.0.0.1", "::1", "testclient"})
 
 
 class DraftIn(BaseModel):
@@ -62,14 +60,9 @@ def duplicates(record: list[dict[str, Any]]) -> int:
     return sum(count - 1 for count in (*targets.values(), *texts.values()))
 
 
-def _loopback(request: Request) -> None:
-    if request.client is not None and request.client.host not in LOOPBACK:
-        raise HTTPException(403, "the control API answers on loopback only")
-
-
-def router(world: World, faults: Faults) -> APIRouter:
-    """The control API of a world."""
-    api = APIRouter(prefix="/_sandbox", dependencies=[Depends(_loopback)])
+def router(world: World) -> APIRouter:
+    """What the control API tells of a world."""
+    api = loopback_router()
 
     @api.get("/health")
     def health() -> dict[str, Any]:
@@ -111,26 +104,6 @@ def router(world: World, faults: Faults) -> APIRouter:
             found.append(asdict(world.community.truth(_draft(world, draft, number), earlier if in_order else ())))
             earlier.append(draft.text)
         return found
-
-    @api.get("/faults")
-    def active() -> list[Fault]:
-        return faults.active
-
-    @api.post("/faults")
-    def switch(wanted: list[Fault]) -> list[Fault]:
-        """Replace the faults that are on; an empty list switches all off."""
-        faults.active = list(wanted)
-        return faults.active
-
-    @api.get("/script")
-    def remaining() -> list[Fault]:
-        return faults.script
-
-    @api.post("/script")
-    def write_script(wanted: list[Fault]) -> list[Fault]:
-        """Say what happens to the next requests, one entry each; this replaces what is left of an earlier script."""
-        faults.script = list(wanted)
-        return faults.script
 
     @api.post("/plant-duplicate")
     def plant_duplicate() -> dict[str, Any]:

@@ -20,6 +20,7 @@ from app.sandbox.faults import CUTS, NO_EFFECT, WAITS_FIRST, WAITS_LAST, Fault, 
 from app.sandbox.posts import to_ms
 from app.sandbox.problems import Json, Problem
 from app.sandbox.store import Write
+from app.sandbox.tokens import Tokens
 from app.sandbox.wire import Answer, stamp
 from app.sandbox.world import World
 
@@ -30,8 +31,8 @@ ERROR_BEFORE = {"500": 500, "503": 503}
 class Route:
     """Serves one endpoint."""
 
-    def __init__(self, endpoint: Endpoint, world: World, faults: Faults) -> None:
-        self._endpoint, self._world, self._faults = endpoint, world, faults
+    def __init__(self, endpoint: Endpoint, world: World, faults: Faults, tokens: Tokens) -> None:
+        self._endpoint, self._world, self._faults, self._tokens = endpoint, world, faults, tokens
 
     async def __call__(self, request: HttpRequest) -> Response:
         endpoint, world = self._endpoint, self._world
@@ -59,30 +60,51 @@ class Route:
         """The answer, its headers, and whether the endpoint did its work."""
         names: set[str] = {fault.fault for fault in struck}
         headers: dict[str, str] = {}
+        store, settings = self._world.store, self._world.settings
         try:
-            self._verify(request)
+            context = self._verify(request)
             if names & NO_EFFECT:
                 return Answer({}, 0), headers, False
             for name in names & ERROR_BEFORE.keys():
                 return _broken(ERROR_BEFORE[name]), headers, False
             if "429_no_reset" in names:
                 return Answer(limits.refusal(), 429), headers, False
-            verdict = limits.take(self._world.store, self._endpoint, to_ms(self._world.now))
+            verdict = limits.take(store, self._endpoint.name, settings.tier, context, to_ms(self._world.now))
             headers = verdict.headers
             if not verdict.allowed:
                 return Answer(limits.refusal(), 429), headers, False
-            answer = self._endpoint.handler(self._request(request, raw, struck))
+            if "402" in names or ledger.depleted(store):
+                return Answer(ledger.refusal(settings), 402), headers, False
+            over = limits.over_the_month(settings, store, self._endpoint.name, self._world.now)
+            if over or "429_usage_capped" in names:
+                return Answer(limits.usage_capped(settings), 429), headers, False
+            answer = self._endpoint.handler(self._request(request, raw, struck, context))
         except Problem as problem:
             return Answer(problem.body, problem.status), headers, False
         return answer, headers, True
 
-    def _verify(self, request: HttpRequest) -> None:
+    def _verify(self, request: HttpRequest) -> auth.Context:
+        """Who asks.
+
+        Raises:
+            Problem: 401 or 403, as X has it.
+        """
         base = f"{request.url.scheme}://{request.headers.get('host', '')}"
         header = request.headers.get("authorization", "")
         keys, url = self._world.settings.keys, request.url
+        token = auth.bearer(header)
+        if token is not None and auth.same(token, keys.bearer_token):
+            if not self._endpoint.app_only:
+                raise auth.app_only_forbidden()
+            return "app"
+        if token is not None:
+            if not self._tokens.is_good(token, to_ms(self._world.now)):
+                raise auth.unauthorized()
+            return "user"
         auth.verify(keys, method=self._endpoint.method, base_url=base, path=url.path, query=url.query, header=header)
+        return "user"
 
-    def _request(self, request: HttpRequest, raw: bytes, struck: list[Fault]) -> Request:
+    def _request(self, request: HttpRequest, raw: bytes, struck: list[Fault], context: auth.Context) -> Request:
         query: dict[str, str] = {}
         for name, value in request.query_params.multi_items():
             query[name] = f"{query[name]},{value}" if name in query else value
@@ -94,6 +116,7 @@ class Route:
             {name: str(value) for name, value in request.path_params.items()},
             _json(raw),
             hide_newer_ms=round(lag * 1000),
+            context=context,
         )
 
     def _note(self, request: HttpRequest, raw: bytes, answer: Answer, struck: list[Fault]) -> None:

@@ -10,8 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.sandbox import control, page
-from app.sandbox.api import posts, search, timelines, users
+from app.sandbox import control, levers, page
+from app.sandbox.api import posts, search, timelines, token, users
 from app.sandbox.api.endpoint import Endpoint
 from app.sandbox.community import Community, TasteCommunity
 from app.sandbox.communityfile import load
@@ -19,6 +19,8 @@ from app.sandbox.faults import Faults
 from app.sandbox.route import Route, respond
 from app.sandbox.settings import Settings
 from app.sandbox.store import Store
+from app.sandbox.tokens import Tokens
+from app.sandbox.wire import stamp
 from app.sandbox.world import World
 
 # Fixed paths come before those with a parameter, which would match them too.
@@ -35,11 +37,17 @@ def create_app(settings: Settings, community: Community | None = None) -> FastAP
     chosen = community or TasteCommunity(load(settings.community), settings.seed, settings.bot_handle)
     world = World(settings, chosen, Store(settings.state))
     app = FastAPI(title="Explorer's sandbox", openapi_url=None, docs_url=None, redoc_url=None)
-    faults = Faults(settings.seed)
+    faults, tokens = Faults(settings.seed), Tokens(world.store, settings.seed)
+    if settings.credits_usd is not None and world.store.bought() is None:
+        world.store.buy(stamp(world.now), settings.credits_usd)
     app.state.world, app.state.faults = world, faults
     for endpoint in ENDPOINTS:
-        app.add_api_route(endpoint.path, Route(endpoint, world, faults), methods=[endpoint.method], response_model=None)
-    app.include_router(control.router(world, faults))
+        app.add_api_route(
+            endpoint.path, Route(endpoint, world, faults, tokens), methods=[endpoint.method], response_model=None
+        )
+    app.include_router(token.router(world, tokens))
+    app.include_router(control.router(world))
+    app.include_router(levers.router(world, faults, tokens))
     app.include_router(page.router(world))
     app.add_exception_handler(HTTPException, _no_such_page)
     app.add_middleware(_Transport)

@@ -18,7 +18,8 @@ from app.sandbox.params import RANGE, TWEET_SELECTORS
 from app.sandbox.posts import Post, newest_first, snowflake
 from app.sandbox.problems import invalid
 from app.sandbox.traits import HASHTAG
-from app.sandbox.wire import Answer, Renderer
+from app.sandbox.view import View
+from app.sandbox.wire import Answer
 from app.sandbox.world import World
 from app.text import URL, mentions
 
@@ -182,15 +183,15 @@ def recent(request: Request) -> Answer:
         ids = shelf.by_conversation.get(query.conversation, [])
     elif query.author is not None:
         ids = shelf.by_author.get(query.author, [])
-    found = _matching(world, query, newest_first(ids, max(low, snowflake(world.now - DAYS, 0)), high))
+    found = _matching(request.view, query, newest_first(ids, max(low, snowflake(world.now - DAYS, 0)), high))
     page, meta = page_of_posts(found, size, token)
     meta.pop("previous_token", None)
-    renderer = Renderer(world, selection)
+    renderer = request.renderer(selection)
     return Answer(renderer.envelope(renderer.tweets(page), meta), posts=[post.id for post in page])
 
 
-def _matching(world: World, query: Query, ids: Iterable[int]) -> list[Post]:
-    return [post for post in map(world.post, islice(ids, MOST)) if post is not None and query.test(post)]
+def _matching(view: View, query: Query, ids: Iterable[int]) -> list[Post]:
+    return [post for post in map(view.post, islice(ids, MOST)) if post is not None and query.test(post)]
 
 
-ENDPOINTS = (Endpoint("search_recent", "GET", "/2/tweets/search/recent", 300, recent),)
+ENDPOINTS = (Endpoint("search_recent", "GET", "/2/tweets/search/recent", recent, app_only=True),)
