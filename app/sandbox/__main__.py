@@ -11,7 +11,7 @@ from typing import cast
 from app.sandbox.communityfile import CommunityFileError
 from app.sandbox.server import create_app
 from app.sandbox.serving import listen, server_of
-from app.sandbox.settings import TIERS, Settings, Tier
+from app.sandbox.settings import TIERS, VOCABULARIES, Settings, Tier, Vocabulary
 from app.sandbox.store import StateMismatchError
 
 
@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         tier=cast(Tier, args.tier),
         credits_usd=args.credits,
         post_cap=args.post_cap,
+        vocabulary=cast(Vocabulary, args.vocabulary),
     )
     try:
         listener = listen(args.host, args.port)
@@ -58,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--post-cap", type=int, metavar="N", help="posts that may be read in a month, if not the tier's"
+    )
+    parser.add_argument(
+        "--vocabulary",
+        choices=VOCABULARIES,
+        default="asked",
+        help="answer with retweet_count, repost_count, or as asked",
     )
     parser.add_argument("--ready-file", type=Path, help="where to write port and base_url once it listens")
     return parser

@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import Request as HttpRequest
 from starlette.responses import Response
 
-from app.sandbox import auth, ledger, limits
+from app.sandbox import auth, ledger, limits, vocabulary
 from app.sandbox.api.endpoint import Endpoint, Request
 from app.sandbox.faults import CUTS, NO_EFFECT, WAITS_FIRST, WAITS_LAST, Fault, Faults, spoilt, without_metrics
 from app.sandbox.posts import to_ms
@@ -39,11 +39,12 @@ class Route:
         raw = await request.body()
         world.tick()
         struck = self._faults.strike(endpoint.method, request.url.path)
+        query, newer = vocabulary.read(request.query_params.multi_items(), world.settings.vocabulary)
         names: set[str] = {fault.fault for fault in struck}
         await _wait(struck, WAITS_FIRST)
         world.tick()
         with world.store.transaction():
-            answer, headers, effective = self._answer(request, raw, struck)
+            answer, headers, effective = self._answer(request, query, raw, struck)
             if endpoint.write:
                 self._note(request, raw, answer, struck)
             if effective:
@@ -54,9 +55,12 @@ class Route:
         for name in names & ERROR_AFTER.keys():
             answer = _broken(ERROR_AFTER[name])
         body = without_metrics(answer.body) if "missing_metrics" in names else answer.body
+        body = vocabulary.write(body) if newer else body
         return respond(answer.status, body, headers, names)
 
-    def _answer(self, request: HttpRequest, raw: bytes, struck: list[Fault]) -> tuple[Answer, dict[str, str], bool]:
+    def _answer(
+        self, request: HttpRequest, query: dict[str, str], raw: bytes, struck: list[Fault]
+    ) -> tuple[Answer, dict[str, str], bool]:
         """The answer, its headers, and whether the endpoint did its work."""
         names: set[str] = {fault.fault for fault in struck}
         headers: dict[str, str] = {}
@@ -78,7 +82,7 @@ class Route:
             over = limits.over_the_month(settings, store, self._endpoint.name, self._world.now)
             if over or "429_usage_capped" in names:
                 return Answer(limits.usage_capped(settings), 429), headers, False
-            answer = self._endpoint.handler(self._request(request, raw, struck, context))
+            answer = self._endpoint.handler(self._request(request, query, raw, struck, context))
         except Problem as problem:
             return Answer(problem.body, problem.status), headers, False
         return answer, headers, True
@@ -104,10 +108,9 @@ class Route:
         auth.verify(keys, method=self._endpoint.method, base_url=base, path=url.path, query=url.query, header=header)
         return "user"
 
-    def _request(self, request: HttpRequest, raw: bytes, struck: list[Fault], context: auth.Context) -> Request:
-        query: dict[str, str] = {}
-        for name, value in request.query_params.multi_items():
-            query[name] = f"{query[name]},{value}" if name in query else value
+    def _request(
+        self, request: HttpRequest, query: dict[str, str], raw: bytes, struck: list[Fault], context: auth.Context
+    ) -> Request:
         lag = max((fault.seconds for fault in struck if fault.fault == "lagging_timeline"), default=0.0)
         return Request(
             self._world,

@@ -9,6 +9,9 @@ from typing import Literal, get_args
 
 Tier = Literal["pay-per-use", "free", "basic", "pro", "enterprise"]
 TIERS: tuple[str, ...] = get_args(Tier)
+# In which words to answer: as asked, or always as up to 2.166 of X's description, or always as since 2.167.
+Vocabulary = Literal["asked", "tweet", "post"]
+VOCABULARIES: tuple[str, ...] = get_args(Vocabulary)
 
 
 @dataclass(frozen=True)
@@ -53,4 +56,5 @@ class Settings:
     tier: Tier = "enterprise"
     credits_usd: float | None = None
     post_cap: int | None = None
+    vocabulary: Vocabulary = "asked"
     keys: Keys = field(default_factory=Keys.from_environment)

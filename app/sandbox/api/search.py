@@ -24,6 +24,8 @@ from app.sandbox.world import World
 from app.text import URL, mentions
 
 DAYS = timedelta(days=7)
+SETTLING = timedelta(seconds=10)
+QUERY_LENGTH, QUERY_LENGTH_ENTERPRISE = 512, 4096
 MOST = 20_000  # posts that a search looks at, at most
 TOKEN = re.compile(r'-?"[^"]*"|-?\w+:"[^"]*"|[()]|-?[^\s()"]+')
 Test = Callable[[Post], bool]
@@ -173,7 +175,11 @@ def recent(request: Request) -> Answer:
     text = params.text("query")
     size, token = params.number("max_results", 10, 100, 10), params.token("next_token", "pagination_token")
     params.one_of("sort_order", ("recency", "relevancy"), "recency")
-    low, high = params.span(world.until)
+    low, high = params.span(world.until, within=(world.now - DAYS, world.now - SETTLING))
+    if len(text) > _longest(request):
+        params.wrong(
+            "query", text, f"The `query` is longer than the {_longest(request)} characters of your access tier"
+        )
     selection = params.tweet_selection()
     params.check()
     query = parse(text, world)
@@ -188,6 +194,10 @@ def recent(request: Request) -> Answer:
     meta.pop("previous_token", None)
     renderer = request.renderer(selection)
     return Answer(renderer.envelope(renderer.tweets(page), meta), posts=[post.id for post in page])
+
+
+def _longest(request: Request) -> int:
+    return QUERY_LENGTH if request.settings.tier != "enterprise" else QUERY_LENGTH_ENTERPRISE
 
 
 def _matching(view: View, query: Query, ids: Iterable[int]) -> list[Post]:
