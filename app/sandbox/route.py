@@ -105,7 +105,8 @@ class Route:
             if not self._tokens.is_good(token, to_ms(self._world.now)):
                 raise auth.unauthorized()
             return "user"
-        auth.verify(keys, method=self._endpoint.method, base_url=base, path=url.path, query=url.query, header=header)
+        path = request.scope["raw_path"].decode("ascii", "replace")  # as it was signed, before it was unquoted
+        auth.verify(keys, method=self._endpoint.method, base_url=base, path=path, query=url.query, header=header)
         return "user"
 
     def _request(
