@@ -112,8 +112,8 @@ class Params:
         if not value:
             return None
         try:
-            found = datetime.fromisoformat(value)
-            found = found.astimezone(UTC) if found.tzinfo else None
+            given = datetime.fromisoformat(value)
+            found = given.astimezone(UTC) if given.tzinfo else None
         except (ValueError, OverflowError):  # the first and the last day of all time are not in every time zone
             found = None
         if found is None:
