@@ -65,20 +65,20 @@ def router(world: World) -> APIRouter:
     api = loopback_router()
 
     @api.get("/health")
-    def health() -> dict[str, Any]:
+    async def health() -> dict[str, Any]:
         world.tick()
         return {"status": "ok", "world_time": stamp(world.now), "community": world.community.file.name}
 
     @api.get("/record")
-    def record() -> list[dict[str, Any]]:
+    async def record() -> list[dict[str, Any]]:
         return world.store.record()
 
     @api.get("/summary")
-    def summary() -> dict[str, Any]:
+    async def summary() -> dict[str, Any]:
         return _summary(world)
 
     @api.get("/members")
-    def members() -> list[dict[str, Any]]:
+    async def members() -> list[dict[str, Any]]:
         return [
             {
                 "id": str(person.id),
@@ -91,11 +91,11 @@ def router(world: World) -> APIRouter:
         ]
 
     @api.get("/topics")
-    def topics(examples: Annotated[int, Query(ge=0, le=1000)] = 3) -> dict[str, Any]:
+    async def topics(examples: Annotated[int, Query(ge=0, le=1000)] = 3) -> dict[str, Any]:
         return dict(world.community.topics(examples))
 
     @api.post("/truth")
-    def truth(wanted: Annotated[TruthIn | list[DraftIn], Body()]) -> list[dict[str, Any]]:
+    async def truth(wanted: Annotated[TruthIn | list[DraftIn], Body()]) -> list[dict[str, Any]]:
         world.tick()
         drafts = wanted if isinstance(wanted, list) else wanted.drafts
         in_order = not isinstance(wanted, list) and wanted.in_order
@@ -106,7 +106,7 @@ def router(world: World) -> APIRouter:
         return found
 
     @api.post("/plant-duplicate")
-    def plant_duplicate() -> dict[str, Any]:
+    async def plant_duplicate() -> dict[str, Any]:
         """Note a second copy of the latest post in the record, as if it had been received."""
         made = posted(world.store.record())
         if not made:

@@ -61,7 +61,7 @@ def router(world: World, faults: Faults, tokens: Tokens) -> APIRouter:
     _add_money(api, world, tokens)
 
     @api.post("/standing")
-    def set_standing(wanted: StandingIn) -> dict[str, str]:
+    async def set_standing(wanted: StandingIn) -> dict[str, str]:
         """Suspend a member, let it protect its posts, or open it again; it lasts over a restart."""
         person = world.community.people.by_handle(wanted.handle)
         if person is None:
@@ -71,7 +71,7 @@ def router(world: World, faults: Faults, tokens: Tokens) -> APIRouter:
         return {"id": str(person.id), "handle": person.handle, "standing": wanted.standing}
 
     @api.post("/remove")
-    def remove(wanted: RemovalIn) -> dict[str, str]:
+    async def remove(wanted: RemovalIn) -> dict[str, str]:
         """Let a member delete a post."""
         world.tick()
         post = world.post(int(wanted.id)) if wanted.id.isdecimal() else None
@@ -86,21 +86,21 @@ def router(world: World, faults: Faults, tokens: Tokens) -> APIRouter:
 
 def _add_faults(api: APIRouter, faults: Faults) -> None:
     @api.get("/faults")
-    def active() -> list[Fault]:
+    async def active() -> list[Fault]:
         return faults.active
 
     @api.post("/faults")
-    def switch(wanted: list[Fault]) -> list[Fault]:
+    async def switch(wanted: list[Fault]) -> list[Fault]:
         """Replace the faults that are on; an empty list switches all off."""
         faults.active = list(wanted)
         return faults.active
 
     @api.get("/script")
-    def remaining() -> list[Fault]:
+    async def remaining() -> list[Fault]:
         return faults.script
 
     @api.post("/script")
-    def write_script(wanted: list[Fault]) -> list[Fault]:
+    async def write_script(wanted: list[Fault]) -> list[Fault]:
         """Say what happens to the next requests, one entry each; this replaces what is left of an earlier script."""
         faults.script = list(wanted)
         return faults.script
@@ -108,11 +108,11 @@ def _add_faults(api: APIRouter, faults: Faults) -> None:
 
 def _add_money(api: APIRouter, world: World, tokens: Tokens) -> None:
     @api.get("/ledger")
-    def show_ledger() -> dict[str, Any]:
+    async def show_ledger() -> dict[str, Any]:
         return ledger.report(world.store)
 
     @api.post("/credits")
-    def buy(wanted: PurchaseIn) -> dict[str, Any]:
+    async def buy(wanted: PurchaseIn) -> dict[str, Any]:
         """Buy credits; the first purchase is also what makes them end."""
         world.tick()
         with world.store.transaction():
@@ -120,7 +120,7 @@ def _add_money(api: APIRouter, world: World, tokens: Tokens) -> None:
         return ledger.report(world.store)
 
     @api.post("/authorize")
-    def authorize() -> dict[str, Any]:
+    async def authorize() -> dict[str, Any]:
         """Consent, as the bot's user would on X's page: a first pair of OAuth 2.0 tokens."""
         world.tick()
         with world.store.transaction():

@@ -1,4 +1,7 @@
-"""The server: the endpoints of X, the control API and the page, as one ASGI application."""
+"""The server: the endpoints of X, the control API and the page, as one ASGI application.
+
+Every handler is a coroutine, and none waits inside a transaction: a world has one thread, that of the event loop.
+"""
 
 from __future__ import annotations
 

@@ -135,3 +135,32 @@ def test_a_state_of_another_world_is_refused(start_server: StartServer, option: 
     server.options = (option,)
     with pytest.raises(AssertionError, match="ended before it listened"):
         server.start()
+
+
+def test_many_who_ask_at_once_do_not_get_into_each_others_way(start_server: StartServer) -> None:
+    server = start_server(speed=20_000.0)
+    failed: list[str] = []
+    until = time.monotonic() + 3
+
+    def repeat(number: int, act: Callable[[], Any]) -> None:
+        while time.monotonic() < until and not failed:
+            try:
+                act()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the test names it
+                failed.append(f"{number}: {error!r}")
+
+    acts: list[Callable[[], Any]] = [
+        lambda: server.control("health"),
+        lambda: server.control("summary"),
+        lambda: server.control("credits", {"usd": 1}),
+        lambda: server.control("standing", {"handle": "noctuary", "standing": "protected"}),
+        lambda: requests.get(server.base_url, timeout=20).raise_for_status(),
+        lambda: server.client.create_tweet(text=f"At {time.monotonic_ns()}."),
+        lambda: server.client.get_users_mentions(BOT, user_auth=True),
+    ]
+    threads = [threading.Thread(target=repeat, args=given) for given in enumerate(acts)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
