@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 import requests
 import tweepy
+from hypothesis import given
+from hypothesis import strategies as st
 from requests_oauthlib import OAuth1
 from sandbox_server import Server, StartServer
 
-from app.sandbox.posts import moment_of
+from app.sandbox.paging import NEWER, OLDER, page_of_posts
+from app.sandbox.posts import Post, moment_of
 from app.sandbox.settings import Keys
 
 OWN, SEARCH = "/2/users/1000001/tweets", "/2/tweets/search/recent"
@@ -144,3 +147,21 @@ def test_search_is_bounded_too(server: Server) -> None:
     ).data
     assert found
     assert all(now - timedelta(hours=6.01) <= moment_of(post.id) <= now - timedelta(hours=1.9) for post in found)
+
+
+@given(st.integers(0, 40), st.integers(1, 12), st.data())
+def test_a_page_looks_at_no_more_than_it_needs_and_misses_nothing(count: int, size: int, data: st.DataObject) -> None:
+    posts = [Post(id=10 * number, author=1, text="") for number in range(count, 0, -1)]
+    place = data.draw(st.integers(0, 10 * count + 5))
+    token = data.draw(st.sampled_from([None, (OLDER, place), (NEWER, place)]))
+    left = iter(posts)
+    shown, meta = page_of_posts(left, size, token)
+    start = 0
+    if token is not None:
+        newer = [post for post in posts if post.id > place]
+        start = len([post for post in posts if post.id >= place]) if token[0] == OLDER else max(0, len(newer) - size)
+    assert shown == posts[start : start + size]
+    assert ("next_token" in meta) is (bool(shown) and start + size < count)
+    assert ("previous_token" in meta) is (bool(shown) and start > 0)
+    looked_at = count - len(list(left))
+    assert looked_at <= start + 2 * size + 1

@@ -7,7 +7,7 @@ from:, to:, conversation_id:, in_reply_to_tweet_id:, quotes_of_tweet_id:, lang:,
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -200,8 +200,8 @@ def _longest(request: Request) -> int:
     return QUERY_LENGTH if request.settings.tier != "enterprise" else QUERY_LENGTH_ENTERPRISE
 
 
-def _matching(view: View, query: Query, ids: Iterable[int]) -> list[Post]:
-    return [post for post in map(view.post, islice(ids, MOST)) if post is not None and query.test(post)]
+def _matching(view: View, query: Query, ids: Iterable[int]) -> Iterator[Post]:
+    return (post for post in map(view.post, islice(ids, MOST)) if post is not None and query.test(post))
 
 
 ENDPOINTS = (Endpoint("search_recent", "GET", "/2/tweets/search/recent", recent, app_only=True),)

@@ -94,7 +94,7 @@ def _answer(
         return Answer(renderer.envelope(None))
     lag = snowflake(world.now - timedelta(milliseconds=request.hide_newer_ms), 0)
     seen = (p for p in posts(low, high) if not (request.hide_newer_ms and p.author == world.me.id and p.id > lag))
-    page, meta = page_of_posts(list(islice(seen, depth)), size, token)
+    page, meta = page_of_posts(islice(seen, depth), size, token)
     return Answer(renderer.envelope(renderer.tweets(page), meta), posts=[p.id for p in page], owned=owned)
 
 
