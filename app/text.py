@@ -29,8 +29,8 @@ def weighted_length(text: str) -> int:
 
 
 def fits(text: str) -> bool:
-    """Whether X would take the text as one post."""
-    return bool(text.strip()) and weighted_length(text) <= MAX_WEIGHTED_LENGTH
+    """Whether X would take the text as one post: not empty, not too long, none of the characters that it refuses."""
+    return bool(text.strip()) and bool(twitter_text.parse_tweet(text).valid)
 
 
 def has_link(text: str) -> bool:

@@ -18,7 +18,12 @@ def draw(results: Sequence[dict[str, Any]], file: Path = FILE) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    bars = [(f"{result['row']}: {figure['name']}", figure) for result in results for figure in result["figures"]]
+    bars = [
+        (f"{result['row']}: {figure['name']}", figure)
+        for result in results
+        for figure in result["figures"]
+        if figure["baseline"] is not None
+    ]
     if not bars:
         return
     # The same results give the same file, and text stays text.

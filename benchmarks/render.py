@@ -14,9 +14,10 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
 HEAD = """\
 # Performance
 
-Written by `make bench` from `benchmarks/results/`; not to be edited. Every figure is a ratio of two medians, measured
-by turns in one run on one machine, against what a user would pick instead. Each repetition is a process of its own.
-A target that was missed says so. `make bench BENCH=ppo` measures one row again.
+Written by `make bench` from `benchmarks/results/`; not to be edited. A figure is a ratio of two medians, measured
+by turns in one run on one machine, against what a user would pick instead; where there is no such thing, it is our
+median alone, held against a target of its own. Each repetition is a process of its own. A target that was missed says
+so. `make bench BENCH=ppo` measures one row again.
 """
 
 
@@ -36,8 +37,9 @@ def summary(result: dict[str, Any]) -> str:
 
 
 def _summary_line(figure: dict[str, Any]) -> str:
-    ours, baseline = (_value(figure[side], figure["unit"]) for side in (OURS, BASELINE))
-    line = f"{figure['name']}: {ours} against {baseline}, {_ratio(figure)}"
+    line = f"{figure['name']}: {_value(figure[OURS], figure['unit'])}"
+    if figure[BASELINE] is not None:
+        line += f" against {_value(figure[BASELINE], figure['unit'])}, {_ratio(figure)}"
     if figure["target"] is None:
         return line
     return f"{line}; the target is {_target(figure)}: {'met' if figure['met'] else 'MISSED'}"
@@ -46,7 +48,7 @@ def _summary_line(figure: dict[str, Any]) -> str:
 def _table_line(result: dict[str, Any], figure: dict[str, Any]) -> str:
     ours, baseline = (_value(figure[side], figure["unit"]) for side in (OURS, BASELINE))
     cells = [result["row"], figure["name"], ours, baseline, _ratio(figure), _target(figure), _verdict(figure)]
-    return f"| {' | '.join(cells)} |".replace("|  |", "| |")
+    return "|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|"
 
 
 def _section(result: dict[str, Any]) -> list[str]:
@@ -54,35 +56,42 @@ def _section(result: dict[str, Any]) -> list[str]:
     per_side = [
         f"- **{side}**: {result['sides'][side]['label']}. {' '.join(result['sides'][side]['settings'])} "
         f"({', '.join(f'{name} {version}' for name, version in result['sides'][side]['versions'].items())})"
-        for side in (OURS, BASELINE)
+        for side in result["sides"]
     ]
     count = sum(repetition["side"] == OURS for repetition in result["repetitions"])
+    both = len(result["sides"]) > 1
     return [
         f"## {result['row']}",
         "",
         result["what"],
         "",
         *per_side,
-        "- **both**: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in result["settings"].items()),
+        f"- **{'both' if both else 'settings'}**: "
+        + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in result["settings"].items()),
         f"- **machine**: {machine['processor']}; {machine['cores']} cores, {_value(machine['memory_bytes'], 'bytes')}, "
         f"{machine['system']}, Python {machine['python']}; load average {machine['load_before']} before the run",
-        f"- **measured**: {result['measured_at'][:10]}, commit {result['commit']}, {count} repetitions of each side",
+        f"- **measured**: {result['measured_at'][:10]}, commit {result['commit']}, "
+        f"{count} repetitions{' of each side' if both else ''}",
         "",
     ]
 
 
-def _value(value: float, unit: str) -> str:
+def _value(value: float | None, unit: str) -> str:
+    if value is None:
+        return ""
     if unit == "bytes":
         return f"{value / 1e9:.2f} GB"
     return f"{value:.3g} {unit}".rstrip()
 
 
 def _ratio(figure: dict[str, Any]) -> str:
-    return f"{figure['ratio']:.2f}×"
+    return "" if figure["ratio"] is None else f"{figure['ratio']:.2f}×"
 
 
 def _target(figure: dict[str, Any]) -> str:
-    return "none" if figure["target"] is None else f"{figure['bound']} {figure['target']:g}×"
+    if figure["target"] is None:
+        return "none"
+    return f"{figure['bound']} {figure['target']:g}{' ' + figure['unit'] if figure['ratio'] is None else '×'}"
 
 
 def _verdict(figure: dict[str, Any]) -> str:

@@ -29,29 +29,35 @@ class Repetition:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A figure as it came out. `met` is None where there is no target."""
+    """A figure as it came out. `met` is None where there is no target, the other two where there is no baseline."""
 
     ours: float
-    baseline: float
-    ratio: float
+    baseline: float | None
+    ratio: float | None
     met: bool | None
 
 
 def outcome(figure: Figure, repetitions: Sequence[Repetition]) -> Outcome:
-    """The ratio of the medians of both sides.
+    """The ratio of the medians of both sides, or the median of ours alone.
 
     Raises:
         BenchmarkError: a side lacks the figure's value, or the ratio's divisor is not above 0.
     """
-    ours, baseline = (_median(figure, repetitions, side) for side in (OURS, BASELINE))
+    ours = _median(figure, repetitions, OURS)
+    if figure.ratio_of == "ours alone":
+        return Outcome(ours, None, None, _met(figure, ours))
+    baseline = _median(figure, repetitions, BASELINE)
     above, below = (baseline, ours) if figure.ratio_of == "baseline / ours" else (ours, baseline)
     if not below > 0:
         raise BenchmarkError(f"{figure.name}: cannot divide by a median of {below}")
     ratio = above / below
-    met = None
-    if figure.target is not None:
-        met = ratio >= figure.target if figure.bound == "at least" else ratio <= figure.target
-    return Outcome(ours, baseline, ratio, met)
+    return Outcome(ours, baseline, ratio, _met(figure, ratio))
+
+
+def _met(figure: Figure, value: float) -> bool | None:
+    if figure.target is None:
+        return None
+    return value >= figure.target if figure.bound == "at least" else value <= figure.target
 
 
 def _median(figure: Figure, repetitions: Sequence[Repetition], side: str) -> float:
@@ -75,12 +81,12 @@ def record(row: Row, settings: Settings, repetitions: Sequence[Repetition], load
         "machine": machine() | {"load_before": round(load, 2)},
         "settings": dict(settings),
         "sides": {
-            side: {
-                "label": row.side(side).label,
-                "settings": list(row.side(side).settings),
-                "versions": next(r.versions for r in repetitions if r.side == side),
+            name: {
+                "label": side.label,
+                "settings": list(side.settings),
+                "versions": next(r.versions for r in repetitions if r.side == name),
             }
-            for side in (OURS, BASELINE)
+            for name, side in row.sides.items()
         },
         "figures": [asdict(figure) | asdict(outcome(figure, repetitions)) for figure in row.figures],
         "repetitions": [{"side": r.side, "values": r.values} for r in repetitions],

@@ -1,4 +1,4 @@
-"""What a benchmark row is: two sides that do the same work, and the ratios that it comes to."""
+"""What a benchmark row is: two sides that do the same work and the ratios they come to, or one side and its targets."""
 
 from __future__ import annotations
 
@@ -57,29 +57,30 @@ class Side:
 
 @dataclass(frozen=True)
 class Figure:
-    """One ratio of a row, between the medians of the two sides.
+    """One ratio of a row, between the medians of the two sides; or what ours alone comes to.
 
     Attributes:
-        measured: the key under which both sides return it.
+        measured: the key under which the sides return it.
         unit: `s`, `bytes`, or whatever the table is to show behind the medians.
-        ratio_of: which median is divided by which.
+        ratio_of: which median is divided by which; `ours alone` where there is nothing to compare with.
         bound: which side of the target is good.
-        target: what the ratio has to reach, or None where it is only told.
+        target: what the ratio has to reach, or ours alone in its unit; None where it is only told.
     """
 
     name: str
     measured: str
     unit: str
-    ratio_of: Literal["baseline / ours", "ours / baseline"]
+    ratio_of: Literal["baseline / ours", "ours / baseline", "ours alone"]
     bound: Literal["at least", "at most"]
     target: float | None
 
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison.
+    """One comparison, or one thing held against targets of its own.
 
     Attributes:
+        baseline: None where there is nothing that a user would pick instead.
         name: its file under `benchmarks/rows` and `benchmarks/results`.
         settings: of both sides alike.
         quick: what `--quick` changes in them, to try whether the row runs at all.
@@ -90,7 +91,7 @@ class Row:
     name: str
     what: str
     ours: Side
-    baseline: Side
+    baseline: Side | None
     figures: tuple[Figure, ...]
     settings: Settings
     packages: tuple[str, ...]
@@ -98,8 +99,10 @@ class Row:
     repetitions: int = 3
     prepare: Callable[[Path], None] = nothing_to_prepare
 
-    def side(self, name: str) -> Side:
-        return {OURS: self.ours, BASELINE: self.baseline}[name]
+    @property
+    def sides(self) -> dict[str, Side]:
+        """The sides that there are, by name."""
+        return {OURS: self.ours} | ({BASELINE: self.baseline} if self.baseline else {})
 
 
 def peak_rss() -> float:

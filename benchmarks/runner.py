@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import Repetition
-from benchmarks.row import BASELINE, OURS, BenchmarkError, Row, Settings
+from benchmarks.row import BenchmarkError, Row, Settings
 
 PROJECT = Path(__file__).parents[1]
 LOGS = PROJECT / "build" / "bench" / "logs"
@@ -32,8 +32,8 @@ def measure(row: Row, settings: Settings, repetitions: int, tell: Tell) -> list[
     row.prepare(PROJECT)
     done: list[Repetition] = []
     for turn in range(repetitions):
-        for side in (OURS, BASELINE) if turn % 2 == 0 else (BASELINE, OURS):
-            tell(f"{row.name}: repetition {turn + 1} of {repetitions}, {row.side(side).label}")
+        for side in list(row.sides) if turn % 2 == 0 else list(reversed(row.sides)):
+            tell(f"{row.name}: repetition {turn + 1} of {repetitions}, {row.sides[side].label}")
             found = run_side(row, side, settings, log=LOGS / f"{row.name}-{side}-{turn + 1}.log")
             done.append(Repetition(side=side, values=found["values"], versions=found["versions"]))
     return done
@@ -45,7 +45,7 @@ def run_side(row: Row, side: str, settings: Settings, *, log: Path) -> dict[str,
     with tempfile.TemporaryDirectory() as scratch:
         given, result = Path(scratch) / "settings.json", Path(scratch) / "result.json"
         given.write_text(json.dumps({"settings": dict(settings), "packages": row.packages}))
-        measure = row.side(side).measure
+        measure = row.sides[side].measure
         names = [measure.__module__, measure.__name__]
         command = [sys.executable, "-m", "benchmarks.child", *names, str(given), str(result)]
         with log.open("w") as output:
@@ -53,7 +53,7 @@ def run_side(row: Row, side: str, settings: Settings, *, log: Path) -> dict[str,
                 done = subprocess.run(
                     command,
                     cwd=PROJECT,
-                    env=_environment(row.side(side).path, settings),
+                    env=_environment(row.sides[side].path, settings),
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     timeout=LONGEST,

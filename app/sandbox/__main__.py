@@ -11,7 +11,7 @@ from typing import cast
 from app.sandbox.communityfile import CommunityFileError
 from app.sandbox.server import create_app
 from app.sandbox.serving import listen, server_of
-from app.sandbox.settings import MECHANISMS, TIERS, Mechanism, Settings, Tier
+from app.sandbox.settings import MECHANISMS, TIERS, VOCABULARIES, Mechanism, Settings, Tier, Vocabulary
 from app.sandbox.store import StateMismatchError
 
 
@@ -26,6 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
         bot_id=args.bot_id,
         bot_handle=args.bot_handle.removeprefix("@"),
         tier=cast(Tier, args.tier),
+        credits_usd=args.credits,
+        post_cap=args.post_cap,
+        vocabulary=cast(Vocabulary, args.vocabulary),
     )
     try:
         listener = listen(args.host, args.port)
@@ -53,6 +56,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bot-id", type=int, default=1_000_001, help="user id of the bot's account")
     parser.add_argument("--bot-handle", default="explorer_bot", help="handle of the bot's account")
     parser.add_argument("--tier", choices=TIERS, default="enterprise", help="access tier that X grants the bot")
+    parser.add_argument(
+        "--credits", type=float, metavar="USD", help="credits bought to begin with; else they never end"
+    )
+    parser.add_argument(
+        "--post-cap", type=int, metavar="N", help="posts that may be read in a month, if not the tier's"
+    )
+    parser.add_argument(
+        "--vocabulary",
+        choices=VOCABULARIES,
+        default="asked",
+        help="answer with retweet_count, repost_count, or as asked",
+    )
     parser.add_argument("--ready-file", type=Path, help="where to write port and base_url once it listens")
     return parser
 

@@ -1,6 +1,6 @@
-"""The control API under /_sandbox/: what a test, a demo and a measurement may know and do, and X's API may not.
+"""The control API under /_sandbox/: what a test, a demo and a measurement may know, and X's API may not tell.
 
-It answers on loopback only.
+`app/sandbox/levers.py` has what they may do. Both answer on loopback only.
 """
 
 from __future__ import annotations
@@ -9,18 +9,16 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request
+from fastapi import APIRouter, Body, HTTPException, Query
 from pydantic import BaseModel, ConfigDict
 
 from app.sandbox.community import Draft
-from app.sandbox.faults import Fault, Faults
+from app.sandbox.levers import loopback_router
 from app.sandbox.posts import Post
 from app.sandbox.store import Write
 from app.sandbox.wire import stamp
 from app.sandbox.world import World
 from app.text import canonical
-
-LOOPBACK = frozenset({"127.0.0.1", "::1", "testclient"})
 
 
 class DraftIn(BaseModel):
@@ -62,30 +60,25 @@ def duplicates(record: list[dict[str, Any]]) -> int:
     return sum(count - 1 for count in (*targets.values(), *texts.values()))
 
 
-def _loopback(request: Request) -> None:
-    if request.client is not None and request.client.host not in LOOPBACK:
-        raise HTTPException(403, "the control API answers on loopback only")
-
-
-def router(world: World, faults: Faults) -> APIRouter:
-    """The control API of a world."""
-    api = APIRouter(prefix="/_sandbox", dependencies=[Depends(_loopback)])
+def router(world: World) -> APIRouter:
+    """What the control API tells of a world."""
+    api = loopback_router()
 
     @api.get("/health")
-    def health() -> dict[str, Any]:
+    async def health() -> dict[str, Any]:
         world.tick()
         return {"status": "ok", "world_time": stamp(world.now), "community": world.community.file.name}
 
     @api.get("/record")
-    def record() -> list[dict[str, Any]]:
+    async def record() -> list[dict[str, Any]]:
         return world.store.record()
 
     @api.get("/summary")
-    def summary() -> dict[str, Any]:
+    async def summary() -> dict[str, Any]:
         return _summary(world)
 
     @api.get("/members")
-    def members() -> list[dict[str, Any]]:
+    async def members() -> list[dict[str, Any]]:
         return [
             {
                 "id": str(person.id),
@@ -98,11 +91,11 @@ def router(world: World, faults: Faults) -> APIRouter:
         ]
 
     @api.get("/topics")
-    def topics(examples: Annotated[int, Query(ge=0, le=1000)] = 3) -> dict[str, Any]:
+    async def topics(examples: Annotated[int, Query(ge=0, le=1000)] = 3) -> dict[str, Any]:
         return dict(world.community.topics(examples))
 
     @api.post("/truth")
-    def truth(wanted: Annotated[TruthIn | list[DraftIn], Body()]) -> list[dict[str, Any]]:
+    async def truth(wanted: Annotated[TruthIn | list[DraftIn], Body()]) -> list[dict[str, Any]]:
         world.tick()
         drafts = wanted if isinstance(wanted, list) else wanted.drafts
         in_order = not isinstance(wanted, list) and wanted.in_order
@@ -112,18 +105,8 @@ def router(world: World, faults: Faults) -> APIRouter:
             earlier.append(draft.text)
         return found
 
-    @api.get("/faults")
-    def active() -> list[Fault]:
-        return faults.active
-
-    @api.post("/faults")
-    def switch(wanted: list[Fault]) -> list[Fault]:
-        """Replace the faults that are on; an empty list switches all off."""
-        faults.active = list(wanted)
-        return faults.active
-
     @api.post("/plant-duplicate")
-    def plant_duplicate() -> dict[str, Any]:
+    async def plant_duplicate() -> dict[str, Any]:
         """Note a second copy of the latest post in the record, as if it had been received."""
         made = posted(world.store.record())
         if not made:

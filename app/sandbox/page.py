@@ -27,7 +27,7 @@ def router(world: World) -> APIRouter:
     pages = APIRouter()
 
     @pages.get("/", response_class=HTMLResponse)
-    def front() -> str:
+    async def front() -> str:
         world.tick()
         return _front(world)
 

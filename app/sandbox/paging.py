@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
 
 from app.sandbox.params import make_token
 from app.sandbox.posts import Post
@@ -13,11 +12,13 @@ from app.sandbox.problems import Json
 OLDER, NEWER = "o", "n"
 
 
-def page_of_posts(posts: Sequence[Post], size: int, token: tuple[str, int] | None) -> tuple[list[Post], Json]:
+def page_of_posts(found: Iterable[Post], size: int, token: tuple[str, int] | None) -> tuple[list[Post], Json]:
     """A page of posts that are sorted from the newest to the oldest, and its meta.
 
-    The token stands for an id, so a page stays where it is while new posts arrive.
+    The token stands for an id, so a page stays where it is while new posts arrive. No more is looked at than up to the
+    first post behind the page.
     """
+    posts = list(_up_to_behind(found, size, token))
     ids = [-post.id for post in posts]
     start = 0
     if token is not None:
@@ -25,7 +26,7 @@ def page_of_posts(posts: Sequence[Post], size: int, token: tuple[str, int] | Non
         # An older page begins behind the id; a newer one ends before it.
         edge = bisect_left(ids, -place)
         start = edge + (ids[edge : edge + 1] == [-place]) if direction == OLDER else max(0, edge - size)
-    shown = list(islice(posts, start, start + size))
+    shown = posts[start : start + size]
     meta: Json = {"result_count": len(shown)}
     if shown:
         meta |= {"newest_id": str(shown[0].id), "oldest_id": str(shown[-1].id)}
@@ -34,6 +35,16 @@ def page_of_posts(posts: Sequence[Post], size: int, token: tuple[str, int] | Non
     if token is not None and start > 0 and shown:
         meta["previous_token"] = make_token(NEWER, shown[0].id)
     return shown, meta
+
+
+def _up_to_behind(found: Iterable[Post], size: int, token: tuple[str, int] | None) -> Iterator[Post]:
+    direction, place = token or (OLDER, None)
+    behind = 0
+    for looked_at, post in enumerate(found, 1):
+        yield post
+        behind += place is None or post.id < place
+        if (looked_at > size and behind > 0) if direction == NEWER else behind > size:
+            return
 
 
 def page_of_ids(ids: Sequence[int], size: int, token: tuple[str, int] | None) -> tuple[list[int], Json]:

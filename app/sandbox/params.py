@@ -14,7 +14,7 @@ from app.sandbox.wire import TWEET_EXPANSIONS, TWEET_FIELDS, USER_EXPANSIONS, US
 
 ID = re.compile(r"^[0-9]{1,19}$")
 HANDLE = re.compile(r"^[A-Za-z0-9_]{1,15}$")
-NO_ID = (1 << 63) - 1
+NUMBER = re.compile(r"^[0-9]{1,9}$")
 OTHER_FIELDS = ("media.fields", "poll.fields", "place.fields")
 TWEET_SELECTORS = ("tweet.fields", "user.fields", "expansions", *OTHER_FIELDS)
 USER_SELECTORS = ("tweet.fields", "user.fields", "expansions")
@@ -101,7 +101,7 @@ class Params:
 
     def number(self, name: str, low: int, high: int, default: int) -> int:
         value = self._given.get(name, str(default))
-        if not value.isdecimal() or not low <= int(value) <= high:
+        if not NUMBER.match(value) or not low <= int(value) <= high:
             self.wrong(name, value, f"The `{name}` query parameter value [{value}] is not between {low} and {high}")
             return default
         return int(value)
@@ -112,33 +112,57 @@ class Params:
         if not value:
             return None
         try:
-            found = datetime.fromisoformat(value)
-        except ValueError:
+            given = datetime.fromisoformat(value)
+            found = given.astimezone(UTC) if given.tzinfo else None
+        except (ValueError, OverflowError):  # the first and the last day of all time are not in every time zone
             found = None
-        if found is None or found.tzinfo is None:
+        if found is None:
             self.wrong(
                 name,
                 value,
                 f"The `{name}` query parameter value [{value}] does not match RFC 3339 (yyyy-MM-dd'T'HH:mm:ssZ)",
             )
-            return None
-        return found.astimezone(UTC)
+        return found
 
-    def span(self, until: int) -> tuple[int, int]:
-        """Ids above the first and up to the second, by since_id, until_id, start_time and end_time."""
-        low, high = 0, until
-        for name, is_low in (("since_id", True), ("until_id", False)):
-            value = self._given.get(name)
-            if value is not None and not ID.match(value):
-                self.wrong(name, value, f"The `{name}` query parameter value [{value}] is not valid")
-            elif value is not None:
-                low, high = (max(low, int(value)), high) if is_low else (low, min(high, int(value) - 1))
+    def span(self, until: int, within: tuple[datetime, datetime] | None = None) -> tuple[int, int]:
+        """Ids above the first and up to the second, by since_id, until_id, start_time and end_time.
+
+        As at X, an id takes precedence over the time at the same end.
+
+        Args:
+            within: the earliest and the latest time that may be named.
+        """
         start, end = self.moment("start_time"), self.moment("end_time")
-        if start:
-            low = max(low, snowflake(start, 0) - 1)
-        if end:
-            high = min(high, snowflake(end, 0) - 1)
-        return low, high
+        since, before = self._identity("since_id"), self._identity("until_id")
+        if start and end and start >= end:
+            self.wrong("start_time", self._given["start_time"], "`start_time` must be a time before `end_time`")
+        if within is not None:
+            self._check_within(within, start, end, since)
+        low = since if since is not None else snowflake(start, 0) - 1 if start else 0
+        high = before - 1 if before is not None else snowflake(end, 0) - 1 if end else until
+        return low, min(high, until)
+
+    def _check_within(
+        self, within: tuple[datetime, datetime], start: datetime | None, end: datetime | None, since: int | None
+    ) -> None:
+        oldest, newest = within
+        if start and start < oldest:
+            message = f"Invalid 'start_time'. 'start_time' must be on or after {oldest:%Y-%m-%dT%H:%MZ}"
+            self.wrong("start_time", self._given["start_time"], message)
+        if end and end > newest:
+            message = "Invalid 'end_time'. 'end_time' must be a minimum of 10 seconds prior to the request time"
+            self.wrong("end_time", self._given["end_time"], message)
+        if since is not None and since < snowflake(oldest, 0):
+            message = f"'since_id' must be a tweet id created after {oldest:%Y-%m-%dT%H:%MZ}. Please use a larger one"
+            self.wrong("since_id", self._given["since_id"], message)
+
+    def _identity(self, name: str) -> int | None:
+        """An id, if one is given."""
+        value = self._given.get(name)
+        if value is not None and not ID.match(value):
+            self.wrong(name, value, f"The `{name}` query parameter value [{value}] is not valid")
+            return None
+        return None if value is None else int(value)
 
     def token(self, *names: str) -> tuple[str, int] | None:
         """Direction and place that a pagination token stands for."""

@@ -6,9 +6,10 @@ After https://docs.x.com/x-api/fundamentals/response-codes-and-errors and the Op
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 Json = dict[str, Any]
+Section = Literal["data", "includes"]
 PROBLEMS = "https://api.twitter.com/2/problems/"
 NOT_AUTHORIZED = "https://api.x.com/2/problems/not-authorized-for-resource"
 
@@ -48,6 +49,30 @@ def not_found(resource: str, parameter: str, value: str) -> Json:
         "parameter": parameter,
         "resource_id": value,
         "type": f"{PROBLEMS}resource-not-found",
+    }
+
+
+def suspended(parameter: str, value: str) -> Json:
+    """The partial error for an account that X has suspended."""
+    return {
+        **not_found("user", parameter, value),
+        "detail": f"User has been suspended: [{value}].",
+        "title": "Forbidden",
+    }
+
+
+def not_authorized(resource: Literal["tweet", "user"], parameter: str, value: str, section: Section) -> Json:
+    """The partial error for a post or an account that may not be seen: protected, or of somebody suspended."""
+    shown = "Tweet" if resource == "tweet" else resource
+    return {
+        "resource_id": value,
+        "parameter": parameter,
+        "resource_type": resource,
+        "section": section,
+        "title": "Authorization Error",
+        "value": value,
+        "detail": f"Sorry, you are not authorized to see the {shown} with {parameter}: [{value}].",
+        "type": f"{PROBLEMS}not-authorized-for-resource",
     }
 
 

@@ -15,6 +15,7 @@ from app.sandbox.server import create_app
 from app.sandbox.settings import Settings
 
 START_SECONDS = 30.0
+GRACE_SECONDS = 2  # what a fault holds open must not hold up the end
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -29,7 +30,14 @@ def listen(host: str, port: int) -> socket.socket:
 
 def server_of(app: FastAPI) -> uvicorn.Server:
     return uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", access_log=False, proxy_headers=False, server_header=False)
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
     )
 
 

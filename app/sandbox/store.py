@@ -21,12 +21,20 @@ CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS posts (
     id INTEGER PRIMARY KEY, author INTEGER NOT NULL, text TEXT NOT NULL, kind TEXT NOT NULL, target INTEGER,
     target_author INTEGER, root INTEGER NOT NULL, body_start INTEGER NOT NULL, topic TEXT, deleted_ms INTEGER);
+CREATE TABLE IF NOT EXISTS removed (post INTEGER PRIMARY KEY, ms INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS standings (user INTEGER PRIMARY KEY, standing TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS follows (target INTEGER PRIMARY KEY, since_ms INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS record (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, method TEXT NOT NULL, path TEXT NOT NULL,
     kind TEXT NOT NULL, text TEXT, target TEXT, status INTEGER NOT NULL, id TEXT, fault TEXT);
 CREATE TABLE IF NOT EXISTS windows (name TEXT PRIMARY KEY, started_ms INTEGER NOT NULL, used INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS calls (endpoint TEXT PRIMARY KEY, requests INTEGER NOT NULL, usd REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS ledger (
+    day TEXT NOT NULL, endpoint TEXT NOT NULL, item TEXT NOT NULL, units INTEGER NOT NULL, usd REAL NOT NULL,
+    PRIMARY KEY (day, endpoint, item)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS credits (time TEXT NOT NULL, usd REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS tokens (
+    token TEXT PRIMARY KEY, kind TEXT NOT NULL, family INTEGER NOT NULL, expires_ms INTEGER NOT NULL,
+    used INTEGER NOT NULL DEFAULT 0, void INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS paid_reads (
     day TEXT NOT NULL, resource TEXT NOT NULL, PRIMARY KEY (day, resource)) WITHOUT ROWID;
 """
@@ -58,6 +66,17 @@ class Write:
     status: int = 0
     id: str | None = None
     fault: str | None = None
+
+
+@dataclass(frozen=True)
+class Token:
+    """An access or a refresh token of OAuth 2.0; those that came of one consent are a family."""
+
+    kind: str
+    family: int
+    expires_ms: int
+    used: bool
+    void: bool
 
 
 class Store:
@@ -108,6 +127,21 @@ class Store:
     def delete_post(self, post_id: int, ms: int) -> None:
         self._db.execute("UPDATE posts SET deleted_ms = ? WHERE id = ?", (ms, post_id))
 
+    def remove(self, post_id: int, ms: int) -> None:
+        """Keep that a member deleted a post."""
+        self._db.execute("INSERT OR IGNORE INTO removed VALUES (?, ?)", (post_id, ms))
+
+    def removed(self) -> dict[int, int]:
+        """Members' deleted posts, each with when (ms)."""
+        return dict(self._db.execute("SELECT post, ms FROM removed"))
+
+    def set_standing(self, user_id: int, standing: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO standings VALUES (?, ?)", (user_id, standing))
+
+    def standings(self) -> dict[int, str]:
+        """Accounts that are not in good standing with everybody: suspended or protected ones."""
+        return dict(self._db.execute("SELECT user, standing FROM standings WHERE standing != 'open'"))
+
     def posts(self) -> list[tuple[Post, int | None]]:
         """The bot's posts in order, each with when it was deleted (ms), if it was."""
         rows = self._db.execute(f"SELECT {', '.join(POST_COLUMNS)}, deleted_ms FROM posts ORDER BY id")  # noqa: S608
@@ -143,18 +177,64 @@ class Store:
     def set_window(self, name: str, started_ms: int, used: int) -> None:
         self._db.execute("INSERT OR REPLACE INTO windows VALUES (?, ?, ?)", (name, started_ms, used))
 
-    def count_call(self, endpoint: str, usd: float) -> None:
+    def book(self, day: str, endpoint: str, item: str, units: int, usd: float) -> None:
         self._db.execute(
-            "INSERT INTO calls VALUES (?, 1, ?) "
-            "ON CONFLICT (endpoint) DO UPDATE SET requests = requests + 1, usd = usd + excluded.usd",
-            (endpoint, usd),
+            "INSERT INTO ledger VALUES (?, ?, ?, ?, ?) ON CONFLICT (day, endpoint, item) "
+            "DO UPDATE SET units = units + excluded.units, usd = usd + excluded.usd",
+            (day, endpoint, item, units, usd),
         )
+
+    def ledger(self) -> list[dict[str, Any]]:
+        """What was paid, by day, endpoint and item; requests are an item that costs nothing."""
+        rows = self._db.execute("SELECT day, endpoint, item, units, usd FROM ledger ORDER BY day, endpoint, item")
+        return [dict(zip(("day", "endpoint", "item", "units", "usd"), row, strict=True)) for row in rows]
 
     def calls(self) -> dict[str, tuple[int, float]]:
         """Requests and US dollars by endpoint."""
-        return {
-            name: (requests, usd) for name, requests, usd in self._db.execute("SELECT * FROM calls ORDER BY endpoint")
-        }
+        rows = self._db.execute(
+            "SELECT endpoint, SUM(units) FILTER (WHERE item = 'request'), SUM(usd) FROM ledger GROUP BY 1 ORDER BY 1"
+        )
+        return {name: (requests, usd) for name, requests, usd in rows}
+
+    def paid(self) -> float:
+        """US dollars paid in all."""
+        return float(self._db.execute("SELECT COALESCE(SUM(usd), 0) FROM ledger").fetchone()[0])
+
+    def posts_read(self, month: str) -> int:
+        """Posts read in a month (`2026-03`)."""
+        found = self._db.execute(
+            "SELECT COALESCE(SUM(units), 0) FROM ledger "
+            "WHERE day BETWEEN ? AND ? AND item IN ('post read', 'owned read')",
+            (f"{month}-01", f"{month}-31"),
+        )
+        return int(found.fetchone()[0])
+
+    def buy(self, time: str, usd: float) -> None:
+        self._db.execute("INSERT INTO credits VALUES (?, ?)", (time, usd))
+
+    def bought(self) -> float | None:
+        """Credits bought in all, US dollars; None if there never were any."""
+        found = self._db.execute("SELECT SUM(usd) FROM credits").fetchone()[0]
+        return None if found is None else float(found)
+
+    def add_token(self, token: str, kind: str, family: int, expires_ms: int) -> None:
+        self._db.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, 0, 0)", (token, kind, family, expires_ms))
+
+    def token(self, token: str) -> Token | None:
+        row = self._db.execute(
+            "SELECT kind, family, expires_ms, used, void FROM tokens WHERE token = ?", (token,)
+        ).fetchone()
+        return Token(row[0], row[1], row[2], bool(row[3]), bool(row[4])) if row else None
+
+    def use_token(self, token: str) -> None:
+        self._db.execute("UPDATE tokens SET used = 1 WHERE token = ?", (token,))
+
+    def void_family(self, family: int) -> None:
+        self._db.execute("UPDATE tokens SET void = 1 WHERE family = ?", (family,))
+
+    def count_tokens(self) -> int:
+        """Tokens ever made."""
+        return int(self._db.execute("SELECT COUNT(*) FROM tokens").fetchone()[0])
 
     def first_reads(self, day: str, resources: list[str]) -> int:
         """How many of the resources had not been read on that day before; they now have."""

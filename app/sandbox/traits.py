@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from math import exp
+from math import exp, fsum
 
 import wordfreq
 
@@ -56,9 +56,11 @@ class Subject:
 
 @lru_cache(maxsize=4096)
 def _rarity(subject: Subject, language: str) -> dict[str, float]:
-    found = {stem(word): 0.5 * _weight(word, language) for word in subject.topic_words}
-    for word in words_of(subject.parent):
-        found[stem(word)] = max(found.get(stem(word), 0.0), _weight(word, language))
+    # Words of one stem count as their rarest: the order of a set is another in every process.
+    found: dict[str, float] = {}
+    for share, words in ((0.5, subject.topic_words), (1.0, words_of(subject.parent))):
+        for word in words:
+            found[stem(word)] = max(found.get(stem(word), 0.0), share * _weight(word, language))
     return found
 
 
@@ -102,7 +104,7 @@ def saturate(amount: float, scale: float) -> float:
 def relevance(r: Reading) -> float:
     weights = r.subject.rarity(r.language)
     shared = {stem(word) for word in r.words} & weights.keys()
-    return saturate(sum(weights[word] for word in shared), 3.0)
+    return saturate(fsum(weights[word] for word in shared), 3.0)
 
 
 def concreteness(r: Reading) -> float:

@@ -11,16 +11,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Literal
 
 from app.sandbox.people import Person
 from app.sandbox.posts import Post, count_until, newest_first
-from app.sandbox.problems import Json, not_found, unauthorized_field
+from app.sandbox.problems import Json, unauthorized_field
 from app.sandbox.traits import HASHTAG
+from app.sandbox.view import View
 from app.sandbox.world import World
 from app.text import MENTION, URL
 
 PRIVATE_AGE = timedelta(days=30)
+# What X charges for: two kinds of read of a post, a read of an account, and what is written.
+Item = Literal["post read", "owned read", "user read", "post", "post with a link", "summoned reply", "interaction"]
 
 TWEET_FIELDS = (
     "article", "attachments", "author_id", "card_uri", "community_id", "context_annotations",
@@ -77,7 +80,7 @@ class Answer:
     Attributes:
         posts, users: ids of what was read.
         owned: the reads are of the account's own posts or mentions, which are cheaper.
-        usd: what a write costs.
+        item: what of the price list a write is.
         made: id of the post that a write made.
     """
 
@@ -86,15 +89,15 @@ class Answer:
     posts: list[int] = field(default_factory=list)
     users: list[int] = field(default_factory=list)
     owned: bool = False
-    usd: float = 0.0
+    item: Item | None = None
     made: str | None = None
 
 
 class Renderer:
     """Shows posts and accounts of a world for one request, gathering includes and partial errors."""
 
-    def __init__(self, world: World, selection: Selection) -> None:
-        self._world, self._select = world, selection
+    def __init__(self, world: World, view: View, selection: Selection) -> None:
+        self._world, self._view, self._select = world, view, selection
         self._errors: list[Json] = []
         self._users: dict[int, Json] = {}
         self._tweets: dict[int, Json] = {}
@@ -113,8 +116,9 @@ class Renderer:
                 self._include_post(self._latest(person))
         return [self._user(person) for person in found]
 
-    def missing(self, resource: str, parameter: str, value: str) -> None:
-        self._errors.append(not_found(resource, parameter, value))
+    def error(self, error: Json) -> None:
+        """Add a partial error."""
+        self._errors.append(error)
 
     def envelope(self, data: list[Json] | Json | None, meta: Json | None = None) -> Json:
         """data, includes, errors and meta: each only where there is something in it."""
@@ -169,7 +173,8 @@ class Renderer:
     def _private(self, post: Post, section: str, name: str) -> Json | None:
         """Metrics that only the author sees, for 30 days."""
         world = self._world
-        if post.author != world.me.id or world.now - post.at > PRIVATE_AGE:
+        mine = post.author == world.me.id and self._view.as_user
+        if not mine or world.now - post.at > PRIVATE_AGE:
             self._errors.append(unauthorized_field(str(post.id), section, name))
             return None
         counts = world.counts(post)
@@ -204,22 +209,22 @@ class Renderer:
         return {name: value for name, value in found.items() if value} or None
 
     def _expand_post(self, post: Post) -> None:
-        wanted, world = self._select.expansions, self._world
+        wanted, view = self._select.expansions, self._view
         if "author_id" in wanted:
             self._include_user(post.author)
         if "in_reply_to_user_id" in wanted and post.kind == "reply":
             self._include_user(post.target_author)
         if "entities.mentions.username" in wanted:
             for handle in MENTION.findall(post.text):
-                person = world.person_by_handle(handle)
+                person = view.person_by_handle(handle)
                 self._include_user(person.id if person else None)
         if "edit_history_tweet_ids" in wanted:
             self._include_post(post)
         if post.target is None or not any(name.startswith("referenced_tweets.id") for name in wanted):
             return
-        parent = world.post(post.target)
+        parent = view.post(post.target)
         if parent is None:
-            self.missing("tweet", "referenced_tweets.id", str(post.target))
+            self.error(view.no_post("referenced_tweets.id", post.target, "includes"))
             return
         self._include_post(parent)
         if "referenced_tweets.id.author_id" in wanted:
@@ -230,7 +235,7 @@ class Renderer:
             self._tweets[post.id] = self._tweet(post, "includes")
 
     def _include_user(self, user_id: int | None) -> None:
-        person = self._world.person(user_id) if user_id else None
+        person = self._view.person(user_id) if user_id else None
         if person is not None and person.id not in self._users:
             self._users[person.id] = self._user(person)
 
@@ -243,13 +248,13 @@ class Renderer:
             "created_at": lambda: stamp(person.joined),
             "description": lambda: person.bio,
             "location": lambda: person.location or None,
-            "protected": lambda: False,
+            "protected": lambda: world.standings.get(person.id) == "protected",
             "verified": lambda: False,
             "verified_type": lambda: "none",
             "url": lambda: "",
             "profile_image_url": lambda: f"https://pbs.twimg.com/profile_images/{person.id}/sandbox_normal.png",
             "most_recent_tweet_id": lambda: str(latest.id) if (latest := self._latest(person)) else None,
-            "connection_status": lambda: self._connection(person),
+            "connection_status": lambda: self._connection(person) if self._view.as_user else None,
             "public_metrics": lambda: {
                 "followers_count": len(world.followers(person.id)),
                 "following_count": len(world.following(person.id)),
@@ -270,7 +275,7 @@ class Renderer:
 
     def _latest(self, person: Person) -> Post | None:
         ids = newest_first(self._world.shelf.by_author.get(person.id, []), 0, self._world.until)
-        return next((post for post in map(self._world.post, ids) if post is not None), None)
+        return next((post for post in map(self._view.post, ids) if post is not None), None)
 
 
 def _references(post: Post) -> list[Json] | None:

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from app import clock
 from app.sandbox.chance import key
@@ -19,6 +20,7 @@ from app.text import mentions, text_hash
 
 DUPLICATE_SPAN = timedelta(hours=24)
 ALL_LOW_BITS = (1 << 22) - 1
+Standing = Literal["open", "protected", "suspended"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class World:
         )
         self.own: list[Post] = []
         self._said: dict[str, list[Post]] = defaultdict(list)
-        self.deleted: dict[int, int] = {}
+        self.deleted: dict[int, int] = store.removed()
+        self.standings: dict[int, str] = store.standings()
         self.following_ids: list[int] = store.follows()
         self._reactions: dict[int, Reactions] = {}
         self._blocked: dict[int, int] = {}
@@ -192,8 +195,17 @@ class World:
         self.until = max(self.until, post.id)
 
     def delete(self, post: Post) -> None:
-        self.store.delete_post(post.id, to_ms(self.now))
+        """Take a post away: one of the bot's, or a member's own doing. Call it in a transaction."""
+        if post.author == self.me.id:
+            self.store.delete_post(post.id, to_ms(self.now))
+        else:
+            self.store.remove(post.id, to_ms(self.now))
         self.deleted[post.id] = to_ms(self.now)
+
+    def set_standing(self, user_id: int, standing: Standing) -> None:
+        """Suspend an account, let it protect its posts, or open it again. Call it in a transaction."""
+        self.store.set_standing(user_id, standing)
+        self.standings = self.store.standings()
 
     def follow(self, user_id: int) -> None:
         if user_id not in self.following_ids:

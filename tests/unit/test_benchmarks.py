@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import benchmark_sides
 import pytest
@@ -98,6 +99,22 @@ def test_the_plot_shows_every_figure_and_is_the_same_for_the_same_results(tmp_pa
     assert "tried: memory" in drawn
     assert drawn == (tmp_path / "two.svg").read_text()
     assert [plot.allowed(one) for one in kept["figures"]] == [0.5, 0.5]
+
+
+def test_a_row_of_one_side_is_held_against_targets_of_its_own(tmp_path):
+    alone = {"ratio_of": "ours alone", "unit": "a second"}
+    figures = (figure(name="fast", target=200.0, **alone), figure(name="slow", target=500.0, **alone))
+    tried = replace(row(*figures), baseline=None)
+    kept = json.loads(json.dumps(results.record(tried, {"items": 2}, measured([260.0, 250.0, 240.0], []), load=0.0)))
+    text = render.document([kept])
+    assert "| tried | fast | 250 a second | | | at least 200 a second | met |" in text
+    assert "| tried | slow | 250 a second | | | at least 500 a second | **missed** |" in text
+    assert "3 repetitions\n" in text
+    assert "slow: 250 a second; the target is at least 500 a second: MISSED" in render.summary(kept)
+    plot.draw([kept], tmp_path / "none.svg")
+    assert not (tmp_path / "none.svg").exists(), "there is no ratio to draw"
+    done = runner.measure(tried, {"items": 2}, 2, lambda line: None)
+    assert [r.side for r in done] == [OURS, OURS]
 
 
 def test_without_results_the_document_says_so(tmp_path):

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.text import canonical, fits, mentions, similarity, text_hash, weighted_length, without_addressees
+
+PUBLISHED = yaml.safe_load((Path(__file__).parent / "twitter_text_cases.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("case", PUBLISHED, ids=lambda case: case["what"])
+def test_length_is_what_twitter_text_publishes(case: dict[str, Any]) -> None:
+    text = "".join(part if isinstance(part, str) else part[0] * part[1] for part in case["text"])
+    assert len(text.encode("utf-16-le")) // 2 - 1 == case["end"], "the case itself is written down wrong"
+    assert weighted_length(text) == case["length"]
+    assert fits(text) is case["valid"]
 
 
 @pytest.mark.parametrize(

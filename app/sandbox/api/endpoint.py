@@ -1,4 +1,4 @@
-"""What an endpoint is: its path, its limit, whether it writes, and the function that answers."""
+"""What an endpoint is: its path, whether it writes, and the function that answers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from app.sandbox.auth import Context
 from app.sandbox.params import ID, Params
 from app.sandbox.problems import Problem, invalid, plain_problem
 from app.sandbox.settings import Settings
-from app.sandbox.wire import Answer
+from app.sandbox.view import View
+from app.sandbox.wire import Answer, Renderer, Selection
 from app.sandbox.world import World
 
 
@@ -21,6 +23,7 @@ class Request:
         query: its query parameters; a repeated one is joined by commas.
         path: the parameters in its path.
         body: its JSON body, if it has one.
+        context: whether a user's tokens came with it, or the app's own.
         hide_newer_ms: own posts younger than this do not show on timelines (a fault).
     """
 
@@ -30,6 +33,14 @@ class Request:
     path: dict[str, str]
     body: Any = None
     hide_newer_ms: int = 0
+    context: Context = "user"
+
+    @property
+    def view(self) -> View:
+        return View(self.world, self.context)
+
+    def renderer(self, selection: Selection) -> Renderer:
+        return Renderer(self.world, self.view, selection)
 
     def params(self, *known: str) -> Params:
         return Params(self.query, known)
@@ -84,17 +95,17 @@ class Endpoint:
     """One endpoint.
 
     Attributes:
-        limit: requests in 15 minutes of world time.
+        name: under which its limits and what it cost are kept.
         write: what a request of it is called in the record; None for a read.
+        app_only: whether the app's own token will do.
     """
 
     name: str
     method: str
     path: str
-    limit: int
     handler: Handler
     write: str | None = None
-    daily_limit: int | None = None
+    app_only: bool = False
 
 
 def forbidden(detail: str, kind: str = "about:blank") -> Problem:

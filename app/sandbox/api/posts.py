@@ -6,13 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from app.sandbox.api.endpoint import Endpoint, Request, forbidden
-from app.sandbox.ledger import LINK_POST_USD, POST_USD, SUMMONED_USD
 from app.sandbox.paging import page_of_ids, page_of_posts
 from app.sandbox.params import ID, TWEET_SELECTORS, USER_SELECTORS
 from app.sandbox.posts import Kind, Post
-from app.sandbox.problems import NOT_AUTHORIZED, Json, Problem, invalid, not_found
-from app.sandbox.wire import Answer, Renderer, shown, stamp
-from app.text import MAX_WEIGHTED_LENGTH, URL, mentions, weighted_length
+from app.sandbox.problems import NOT_AUTHORIZED, Json, Problem, invalid, not_found, plain_problem
+from app.sandbox.wire import Answer, Item, shown, stamp
+from app.text import MAX_WEIGHTED_LENGTH, URL, fits, mentions, weighted_length
 
 DUPLICATE = "You are not allowed to create a Tweet with duplicate content."
 UNSUMMONED = "You can only reply to or quote posts where you are mentioned or are the author."
@@ -21,6 +20,7 @@ TOO_LONG = (
     "Your Tweet text is too long. For more information on how X determines text length see "
     "https://github.com/twitter/twitter-text."
 )
+STRANGE = "Your Tweet contains invalid characters."
 CREATE_FIELDS = (
     "card_uri", "community_id", "direct_message_deep_link", "edit_options", "for_super_followers_only", "geo",
     "made_with_ai", "media", "nullcast", "paid_partnership", "poll", "quote_tweet_id", "reply",
@@ -42,7 +42,7 @@ def create(request: Request) -> Answer:
     body = request.json_body(*CREATE_FIELDS)
     text, kind, target_id = _read_post(body)
     world = request.world
-    target = world.post(target_id) if target_id is not None else None
+    target = request.view.post(target_id) if target_id is not None else None
     if target_id is not None and target is None:
         raise forbidden(GONE if kind == "reply" else GONE.replace("reply to", "quote"))
     summoned = target is not None and _summoned(request, target)
@@ -52,8 +52,9 @@ def create(request: Request) -> Answer:
     if world.repeats(post.text):
         raise forbidden(DUPLICATE)
     world.publish(post)
-    cost = LINK_POST_USD if URL.search(text) else SUMMONED_USD if summoned and kind == "reply" else POST_USD
-    return Answer({"data": {"id": str(post.id), "text": shown(post.text)}}, 201, usd=cost, made=str(post.id))
+    plain: Item = "summoned reply" if summoned and kind == "reply" else "post"
+    item: Item = "post with a link" if URL.search(text) else plain
+    return Answer({"data": {"id": str(post.id), "text": shown(post.text)}}, 201, item=item, made=str(post.id))
 
 
 def _read_post(body: dict[str, Any]) -> tuple[str, Kind, int | None]:
@@ -77,7 +78,9 @@ def _read_post(body: dict[str, Any]) -> tuple[str, Kind, int | None]:
     if not isinstance(text, str) or not text.strip():
         raise invalid([_wrong_field("text", text, "is missing or empty, and there is nothing else to post")])
     if weighted_length(text) > MAX_WEIGHTED_LENGTH:
-        raise Problem(400, {"title": "Bad Request", "detail": TOO_LONG, "type": "about:blank", "status": 400})
+        raise plain_problem(400, "Bad Request", TOO_LONG)
+    if not fits(text):
+        raise plain_problem(400, "Bad Request", STRANGE)
     kind: Kind = "reply" if reply is not None else "quote" if quoted is not None else "post"
     return text, kind, int(target) if target is not None else None
 
@@ -109,11 +112,11 @@ def look_up(request: Request) -> Answer:
     params = request.params("ids", *TWEET_SELECTORS)
     ids, selection = params.ids("ids"), params.tweet_selection()
     params.check()
-    renderer = Renderer(request.world, selection)
-    found = request.world.visible(ids)
+    renderer, view = request.renderer(selection), request.view
+    found = view.visible(ids)
     present = {post.id for post in found}
     for missing in (i for i in ids if i not in present):
-        renderer.missing("tweet", "ids", str(missing))
+        renderer.error(view.no_post("ids", missing))
     owned = all(post.author == request.settings.bot_id for post in found)
     return Answer(renderer.envelope(renderer.tweets(found)), posts=[post.id for post in found], owned=owned)
 
@@ -123,10 +126,10 @@ def look_up_one(request: Request) -> Answer:
     params = request.params(*TWEET_SELECTORS)
     selection, post_id = params.tweet_selection(), request.path_id()
     params.check()
-    renderer = Renderer(request.world, selection)
-    post = request.world.post(post_id)
+    renderer, view = request.renderer(selection), request.view
+    post = view.post(post_id)
     if post is None:
-        renderer.missing("tweet", "id", str(post_id))
+        renderer.error(view.no_post("id", post_id))
         return Answer(renderer.envelope(None))
     owned = post.author == request.settings.bot_id
     return Answer(renderer.envelope(renderer.tweets([post])[0]), posts=[post.id], owned=owned)
@@ -147,13 +150,13 @@ def _users_of_post(request: Request, list_users: Any, most: int | None) -> Answe
     size, token = params.number("max_results", 1, 100, 100), params.token("pagination_token")
     selection, post_id = params.user_selection(), request.path_id()
     params.check()
-    renderer = Renderer(request.world, selection)
-    post = request.world.post(post_id)
+    renderer, view = request.renderer(selection), request.view
+    post = view.post(post_id)
     if post is None:
-        renderer.missing("tweet", "id", str(post_id))
+        renderer.error(view.no_post("id", post_id))
         return Answer(renderer.envelope(None))
     ids, meta = page_of_ids(list_users(post)[:most], size, token)
-    people = [person for person in map(request.world.person, ids) if person is not None]
+    people = [person for person in map(view.person, ids) if person is not None]
     return Answer(renderer.envelope(renderer.users(people), meta), users=ids)
 
 
@@ -164,11 +167,11 @@ def quote_tweets(request: Request) -> Answer:
     params.several("exclude", ("replies", "retweets"))
     selection, post_id = params.tweet_selection(), request.path_id()
     params.check()
-    renderer = Renderer(request.world, selection)
-    if request.world.post(post_id) is None:
-        renderer.missing("tweet", "id", str(post_id))
+    renderer, view = request.renderer(selection), request.view
+    if view.post(post_id) is None:
+        renderer.error(view.no_post("id", post_id))
         return Answer(renderer.envelope(None))
-    quotes = request.world.visible(reversed(request.world.shelf.answering("quote", post_id)))
+    quotes = view.visible(reversed(request.world.shelf.answering("quote", post_id)))
     page, meta = page_of_posts(quotes, size, token)
     meta = {name: value for name, value in meta.items() if name in {"next_token", "result_count"}}
     return Answer(renderer.envelope(renderer.tweets(page), meta), posts=[post.id for post in page])
@@ -225,12 +228,12 @@ def _bins(
 
 
 ENDPOINTS = (
-    Endpoint("create_post", "POST", "/2/tweets", 100, create, write="post", daily_limit=10_000),
-    Endpoint("delete_post", "DELETE", "/2/tweets/{id}", 50, delete, write="delete"),
-    Endpoint("analytics", "GET", "/2/tweets/analytics", 300, analytics),
-    Endpoint("posts_by_ids", "GET", "/2/tweets", 5000, look_up),
-    Endpoint("post_by_id", "GET", "/2/tweets/{id}", 900, look_up_one),
-    Endpoint("liking_users", "GET", "/2/tweets/{id}/liking_users", 75, liking_users),
-    Endpoint("retweeted_by", "GET", "/2/tweets/{id}/retweeted_by", 75, retweeted_by),
-    Endpoint("quote_posts", "GET", "/2/tweets/{id}/quote_tweets", 75, quote_tweets),
+    Endpoint("create_post", "POST", "/2/tweets", create, write="post"),
+    Endpoint("delete_post", "DELETE", "/2/tweets/{id}", delete, write="delete"),
+    Endpoint("analytics", "GET", "/2/tweets/analytics", analytics),
+    Endpoint("posts_by_ids", "GET", "/2/tweets", look_up, app_only=True),
+    Endpoint("post_by_id", "GET", "/2/tweets/{id}", look_up_one, app_only=True),
+    Endpoint("liking_users", "GET", "/2/tweets/{id}/liking_users", liking_users),
+    Endpoint("retweeted_by", "GET", "/2/tweets/{id}/retweeted_by", retweeted_by, app_only=True),
+    Endpoint("quote_posts", "GET", "/2/tweets/{id}/quote_tweets", quote_tweets, app_only=True),
 )

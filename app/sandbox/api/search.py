@@ -7,7 +7,7 @@ from:, to:, conversation_id:, in_reply_to_tweet_id:, quotes_of_tweet_id:, lang:,
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -18,11 +18,14 @@ from app.sandbox.params import RANGE, TWEET_SELECTORS
 from app.sandbox.posts import Post, newest_first, snowflake
 from app.sandbox.problems import invalid
 from app.sandbox.traits import HASHTAG
-from app.sandbox.wire import Answer, Renderer
+from app.sandbox.view import View
+from app.sandbox.wire import Answer
 from app.sandbox.world import World
 from app.text import URL, mentions
 
 DAYS = timedelta(days=7)
+SETTLING = timedelta(seconds=10)
+QUERY_LENGTH, QUERY_LENGTH_ENTERPRISE = 512, 4096
 MOST = 20_000  # posts that a search looks at, at most
 TOKEN = re.compile(r'-?"[^"]*"|-?\w+:"[^"]*"|[()]|-?[^\s()"]+')
 Test = Callable[[Post], bool]
@@ -172,7 +175,11 @@ def recent(request: Request) -> Answer:
     text = params.text("query")
     size, token = params.number("max_results", 10, 100, 10), params.token("next_token", "pagination_token")
     params.one_of("sort_order", ("recency", "relevancy"), "recency")
-    low, high = params.span(world.until)
+    low, high = params.span(world.until, within=(world.now - DAYS, world.now - SETTLING))
+    if len(text) > _longest(request):
+        params.wrong(
+            "query", text, f"The `query` is longer than the {_longest(request)} characters of your access tier"
+        )
     selection = params.tweet_selection()
     params.check()
     query = parse(text, world)
@@ -182,15 +189,19 @@ def recent(request: Request) -> Answer:
         ids = shelf.by_conversation.get(query.conversation, [])
     elif query.author is not None:
         ids = shelf.by_author.get(query.author, [])
-    found = _matching(world, query, newest_first(ids, max(low, snowflake(world.now - DAYS, 0)), high))
+    found = _matching(request.view, query, newest_first(ids, max(low, snowflake(world.now - DAYS, 0)), high))
     page, meta = page_of_posts(found, size, token)
     meta.pop("previous_token", None)
-    renderer = Renderer(world, selection)
+    renderer = request.renderer(selection)
     return Answer(renderer.envelope(renderer.tweets(page), meta), posts=[post.id for post in page])
 
 
-def _matching(world: World, query: Query, ids: Iterable[int]) -> list[Post]:
-    return [post for post in map(world.post, islice(ids, MOST)) if post is not None and query.test(post)]
+def _longest(request: Request) -> int:
+    return QUERY_LENGTH if request.settings.tier != "enterprise" else QUERY_LENGTH_ENTERPRISE
 
 
-ENDPOINTS = (Endpoint("search_recent", "GET", "/2/tweets/search/recent", 300, recent),)
+def _matching(view: View, query: Query, ids: Iterable[int]) -> Iterator[Post]:
+    return (post for post in map(view.post, islice(ids, MOST)) if post is not None and query.test(post))
+
+
+ENDPOINTS = (Endpoint("search_recent", "GET", "/2/tweets/search/recent", recent, app_only=True),)
