@@ -17,7 +17,7 @@ from sandbox_server import BOT, WORLD, Server, StartServer
 
 from app.clock import WorldClock
 
-SLOW = 0.001  # so slow that nothing becomes due while a test asks
+SLOW = 1e-6  # so slow that nothing becomes due while a test asks
 TEXTS = [
     "I counted 41 swifts over the mill, because the lights were off. How many did you see?",
     "Thank you for the bread. We baked 12 loaves, and the kelp one went first.",
