@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from app.cli import backtest, checkpoints, doctor, jump_start, learning, loop, persona
+from app.cli import backtest, checkpoints, doctor, jump_start, learning, loop, persona, sandbox
 
 app = typer.Typer(
     name="explorer",
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.add_typer(loop.app)
 app.add_typer(doctor.app)
 app.add_typer(backtest.app)
+app.add_typer(sandbox.app)
 app.add_typer(learning.app)
 app.add_typer(jump_start.app)
 app.add_typer(checkpoints.app, name="checkpoints")

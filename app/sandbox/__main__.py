@@ -1,4 +1,4 @@
-"""`python -m app.sandbox`: serve one sandbox on loopback until it is told to stop."""
+"""`explorer sandbox`, or `python -m app.sandbox`: serve one sandbox on loopback until it is told to stop."""
 
 from __future__ import annotations
 
@@ -39,17 +39,19 @@ def main(arguments: list[str] | None = None) -> int:
     port = listener.getsockname()[1]
     if args.ready_file:
         _announce(args.ready_file, args.host, port)
+    sys.stdout.write(f"The sandbox is at http://{args.host}:{port}, its state in {args.state}. Ctrl-C ends it.\n")
+    sys.stdout.flush()
     server_of(app).run(sockets=[listener])
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m app.sandbox", description="An X of our own, with a community in it."
-    )
+    parser = argparse.ArgumentParser(prog="explorer sandbox", description="An X of our own, with a community in it.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one")
-    parser.add_argument("--state", type=Path, required=True, help="folder that keeps what must survive a restart")
+    parser.add_argument(
+        "--state", type=Path, default=Path("data/sandbox"), help="folder that keeps what must survive a restart"
+    )
     parser.add_argument("--community", default="default", help="name of a shipped community, or a YAML file")
     parser.add_argument("--mechanism", choices=MECHANISMS, default="taste", help="how a text comes to its reactions")
     parser.add_argument("--seed", type=int, default=1, help="seed of everything that looks random")

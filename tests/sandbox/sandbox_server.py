@@ -59,6 +59,7 @@ class Server:
     state: Path
     speed: float = 60.0
     options: tuple[str, ...] = ()
+    entry: tuple[str, ...] = ("app.sandbox",)
     clock: str = field(default="")
     process: subprocess.Popen[bytes] | None = None
     base_url: str = ""
@@ -69,7 +70,7 @@ class Server:
         ready = self.state / "ready.json"
         ready.parent.mkdir(parents=True, exist_ok=True)
         ready.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "app.sandbox", "--state", str(self.state), "--ready-file", str(ready)]
+        command = [sys.executable, "-m", *self.entry, "--state", str(self.state), "--ready-file", str(ready)]
         env = {k: v for k, v in os.environ.items() if not k.startswith("SANDBOX_")} | {"EXPLORER_CLOCK": self.clock}
         self.process = subprocess.Popen([*command, *self.options], env=env)
         deadline = time.monotonic() + 30
