@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app import clock, forgotten
+from app import clock, forgotten, optout
 from app.config import VibeBotConfig
 from app.connectors.community_db import CommunityDB
 from app.loops import PutOff
@@ -165,8 +165,10 @@ def store_posts(session: Session, config: VibeBotConfig, tweets: Iterable[Tweet]
     )
     new = [tweet for tweet in tweets if tweet.x_post_id not in known]
     if source is not Source.THREAD:
-        strangers = [tweet.author_id for tweet in new if tweet.author and tweet.author_id != config.user_id]
-        community.meet(strangers)
+        by_others = [tweet for tweet in new if tweet.author and tweet.author_id != config.user_id]
+        community.meet(tweet.author_id for tweet in by_others)
+        addressing = {row["x_post_id"] for row in rows if row["summons"]}
+        optout.honour(session, config.bot_id, [tweet for tweet in by_others if tweet.x_post_id in addressing])
     return len(new)
 
 

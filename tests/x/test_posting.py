@@ -15,10 +15,12 @@ from sqlalchemy import select, update
 
 from app import clock
 from app.config import VibeBotConfig
+from app.connectors.community_db import CommunityDB
 from app.posting import due_posts, queue_drafts, send_post
 from app.reconciliation import reconcile
+from app.x.types import XUser
 from app.x_interactor import XInteractor
-from dbs.models import Bot, Capability, Checkpoint, Draft, Forgotten, Post
+from dbs.models import Bot, Capability, Checkpoint, Draft, Forgotten, Membership, Post
 from dbs.session import Database
 from dbs.states import DraftState, Kind, PostState
 
@@ -127,6 +129,20 @@ def test_a_post_whose_target_was_forgotten_is_not_sent(
     with database.transaction() as session:
         session.get_one(Post, post_id).target_author_id = "7"
         session.add(Forgotten(bot_id=BOT, subject="7", reason="by hand", at=clock.wall_now()))
+    assert send_post(database, connect(), config, post_id) is PostState.REJECTED
+    assert world.posts_received == 0
+
+
+def test_a_post_to_somebody_who_asked_us_to_stop_meanwhile_is_not_sent(
+    database: Database, config: VibeBotConfig, checkpoint: Checkpoint, world: World, connect: Connect
+) -> None:
+    post_id = queued(database, config, checkpoint, "It waited for its slot in the hour")
+    with database.transaction() as session:
+        session.get_one(Post, post_id).target_author_id = "7"
+        community = CommunityDB(session, BOT)
+        community.upsert([XUser(user_id="7", handle="seven", name="Seven")])
+        community.meet(["7"])
+        session.get_one(Membership, (BOT, "7")).opted_out_at = clock.now()
     assert send_post(database, connect(), config, post_id) is PostState.REJECTED
     assert world.posts_received == 0
 
