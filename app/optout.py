@@ -29,7 +29,8 @@ WHOLE = re.compile(
 )
 # Said anywhere: what the bot is to stop doing, or whom it is to leave alone.
 ANYWHERE = re.compile(
-    r"""\b(?: (?:stop|quit)\s+(?:reply|respond|answer|tagg?|mention|messag|bother|spam+|annoy|talk|quot|follow)\w*
+    r"""\b(?: (?:stop|quit)\s+(?:reply|respond|answer|tagg?|mention|messag|bother|spam+|annoy|quot|follow)\w*
+      | (?:stop|quit)\s+talking\s+(?:to|at|with)\s+(?:me|us)
       | (?:do\s+not|don['’]?t|never)\s+(?:reply|respond|answer|tag|mention|message|bother|spam|annoy|talk|quote)\b
           (?:\s+(?:to|at|with))?\s+(?:me|my|us)\b
       | leave\s+(?:me|us)\s+alone

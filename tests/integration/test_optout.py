@@ -35,6 +35,7 @@ US = "1000001"
         "do not tag us",
         "I said leave me alone",
         "quit bothering people",
+        "will you stop talking to me",
         "go away bot",
         "Stopp bitte",
         "Lass mich in Ruhe!",
@@ -58,6 +59,7 @@ def test_who_asks_to_be_left_alone_is_understood(text: str) -> None:
         "Nobody should leave their bike alone there.",
         "We had to go away for a week.",
         "Basta pesto is the best.",
+        "This is why people stop talking about fares.",
     ],
 )
 def test_talk_is_no_request(text: str) -> None:
