@@ -276,6 +276,9 @@ class SafetyConfig(Section):
     max_posts_per_day: int = Field(default=50, ge=1, le=2400)
     author_cooldown: Minutes = Field(default=12 * 60, description="Minutes before the same author is answered again.")
     max_replies_per_conversation: int = Field(default=3, ge=1, le=50, description="Replies of ours in one thread.")
+    approval: bool = Field(
+        default=False, description="Every draft waits for a person (`explorer approve`); the others are never posted."
+    )
     blocked_terms: list[Line] = Field(default=[], description="A draft with one of these words is refused.")
     max_similarity: float = Field(
         default=0.6, gt=0, le=1, description="Likeness to a recent post (0 to 1) at which a draft is a copy."

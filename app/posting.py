@@ -1,6 +1,6 @@
 """Drafts to posts: the state machine and the outbox.
 
-    approved draft ──► queued ──► sending ──► posted
+    approved draft ──► queued ──► sending ──► posted      (in approval mode, approved by a person)
                          ▲           ├──────► dry          (XInteractor says nothing was sent)
                          │           ├──────► failed       (X refused it for good)
                          │           ├──────► rejected     (X does not let us, or the target is gone)
@@ -60,10 +60,13 @@ LOOK_AFTER = timedelta(minutes=3)
 def queue_drafts(db: Database, config: VibeBotConfig) -> int:
     """Make an outbox row of every approved draft that may be said to its addressee now, and refuse the others.
 
+    In approval mode those that no person approved wait, until it would be too late for them.
+
     Returns:
         The number of posts queued.
     """
     with db.transaction() as session:
+        _give_up_waiting(session, config)
         draft_ids = session.scalars(
             select(Draft.draft_id)
             .where(Draft.bot_id == config.bot_id, Draft.state == DraftState.APPROVED)
@@ -88,6 +91,9 @@ def _queue(db: Database, session: Session, config: VibeBotConfig, draft_id: uuid
     if refusal is not None:
         _refuse(draft, refusal.rule, refusal.reason)
         return False
+    if config.safety.approval and draft.approved_at is None:
+        draft.state = DraftState.WAITING  # and all of the above is asked again when a person has approved it
+        return False
     inserted = session.execute(
         insert(Post).values(_outbox_row(session, config, draft)).on_conflict_do_nothing().returning(Post.post_id)
     ).scalar_one_or_none()
@@ -97,6 +103,14 @@ def _queue(db: Database, session: Session, config: VibeBotConfig, draft_id: uuid
     draft.state = DraftState.USED
     log.info("post.queued", post_id=str(inserted), draft_id=str(draft_id), kind=draft.kind)
     return True
+
+
+def _give_up_waiting(session: Session, config: VibeBotConfig) -> None:
+    waiting = select(Draft).where(Draft.bot_id == config.bot_id, Draft.state == DraftState.WAITING)
+    for draft in session.scalars(waiting.with_for_update(skip_locked=True)):
+        until = _expiry(session, config, draft)
+        if clock.now() > until:
+            _refuse(draft, "too_late", f"nobody approved it before {until.isoformat()}")
 
 
 def _unanswerable(session: Session, config: VibeBotConfig, draft: Draft) -> Refusal | None:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import func, select
 
-from app import clock
+from app import approval, clock
 from app.context import BotContext
 from dbs.models import Bot, LedgerEntry, Loop, Post
 
@@ -60,5 +60,8 @@ def show(context: BotContext) -> None:
     console.print("live" if context.config.live else "dry run: nothing is posted")
     if bot.stopped_at:
         console.print(f"stopped: {bot.stop_reason}")
+    if context.config.safety.approval:
+        with context.db.transaction() as session:
+            console.print(approval.summary(approval.waiting(session, context.config.bot_id)))
     for table in (loops_table(context), posts_table(context), spent_table(context)):
         console.print(table)

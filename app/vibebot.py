@@ -160,7 +160,7 @@ class VibeBot:
             "tweet": as_tweet(target),
             "reply": draft.content,
             "kind": draft.kind,
-            "state": post.state if post else draft.reject_rule,
+            "state": post.state if post else draft.reject_rule or draft.state,
             "x_post_id": post.x_post_id if post else None,
         }
 

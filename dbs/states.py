@@ -35,6 +35,7 @@ class Source(StrEnum):
 
 class DraftState(StrEnum):
     APPROVED = "approved"  # may be posted; waits for publishing
+    WAITING = "waiting"  # for a person, in approval mode
     REJECTED = "rejected"  # refused by form, safety or a person
     USED = "used"  # became a post
 

@@ -131,7 +131,9 @@ def _remove_prompts(session: Session, bot_id: str, words: Words) -> int:
         return 0
     drafts = update(Draft).where(Draft.draft_id.in_(holding))
     session.execute(
-        drafts.where(Draft.state == DraftState.APPROVED).values(state=DraftState.REJECTED, reject_rule=RULE)
+        drafts.where(Draft.state.in_((DraftState.APPROVED, DraftState.WAITING))).values(
+            state=DraftState.REJECTED, reject_rule=RULE
+        )
     )
     # One that was never posted may repeat the words, and the reason for which it was refused may quote them.
     session.execute(

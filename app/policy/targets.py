@@ -121,7 +121,7 @@ def recent_texts(session: Session, bot_id: str) -> list[str]:
     return list(
         session.scalars(
             select(Draft.content)
-            .where(Draft.bot_id == bot_id, Draft.state.in_((DraftState.APPROVED, DraftState.USED)))
+            .where(Draft.bot_id == bot_id, Draft.state.in_((DraftState.APPROVED, DraftState.WAITING, DraftState.USED)))
             .order_by(Draft.created_at.desc())
             .limit(RECENT_TEXTS)
         )

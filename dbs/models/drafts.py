@@ -54,9 +54,12 @@ class Draft(Base):
     content: Mapped[str] = mapped_column(
         comment="The text as sampled, outer white space aside; if `edited`, as edited."
     )
-    state: Mapped[str] = mapped_column(comment="approved, rejected, or used in a post.")
+    state: Mapped[str] = mapped_column(comment="approved, waiting for a person, rejected, or used in a post.")
     reject_rule: Mapped[str | None] = mapped_column(comment="The rule that refused it, e.g. too_long.")
     reject_reason: Mapped[str | None] = mapped_column(comment="The same in words, with the values.")
+    approved_at: Mapped[datetime | None] = mapped_column(
+        comment="Wall time at which a person approved it; NULL where only the rules did."
+    )
     edited: Mapped[bool] = mapped_column(default=False, comment="Whether a person changed the text.")
     attempt: Mapped[int] = mapped_column(comment="1 for the first draft for a target, 2 for the next …")
     target_post_id: Mapped[str | None] = mapped_column(
