@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import create_engine, pool
 
 from alembic import context
-from app.config import load_secrets
+from app.loading import load_secrets
 from dbs.models import Base
 
 

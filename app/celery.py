@@ -13,7 +13,7 @@ from celery import Celery, signals
 from kombu.entity import Queue
 
 from app import clock, logs
-from app.config import load_config, load_secrets
+from app.loading import load_config, load_secrets
 from app.schedule import LoopName, interval
 
 TIMELINE, PUBLISHING, ENGAGEMENT, UPKEEP = "timeline", "publishing", "engagement", "upkeep"

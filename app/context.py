@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from app import clock, loops, persona
-from app.config import Secrets, VibeBotConfig, load_config, load_secrets, refuse_proof_settings
+from app.config import Secrets, VibeBotConfig
+from app.loading import load_config, load_secrets, refuse_proof_settings
 from app.x.capabilities import Capabilities
 from app.x_interactor import XInteractor
 from dbs.models import Bot

@@ -16,7 +16,8 @@ from typing import TypeVar
 import structlog
 
 from app import clock, text
-from app.config import BudgetConfig, Secrets, load_secrets
+from app.config import BudgetConfig, Secrets
+from app.loading import load_secrets
 from app.x import errors
 from app.x.allowance import Allowance, SharedAllowance, Unlimited
 from app.x.endpoints import Endpoint

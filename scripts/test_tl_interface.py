@@ -13,7 +13,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from app import logs
-from app.config import PersonaConfig, VibeBotConfig, load_config
+from app.config import PersonaConfig, VibeBotConfig
+from app.loading import load_config
 from app.local.stack import SandboxOptions, local_sandbox, local_servers
 
 TEST_PERSONA = PersonaConfig(

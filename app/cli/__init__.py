@@ -37,7 +37,7 @@ def main() -> None:
         app()
     except ValueError as error:
         # Only now: it does not load on a Python that is too old, which `explorer doctor` should get to say.
-        from app.config import ConfigError
+        from app.loading import ConfigError
 
         if not isinstance(error, ConfigError):
             raise

@@ -16,8 +16,8 @@ DEFAULT_CONFIG = Path("explorer.yaml")
 
 def bot(config: Path) -> BotContext:
     """The context of the configured bot, with its rows in place."""
-    from app.config import load_config
     from app.context import BotContext
+    from app.loading import load_config
 
     context = BotContext(load_config(config))
     context.enrol()

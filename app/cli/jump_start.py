@@ -68,9 +68,9 @@ def kickoff(
     config: Config = DEFAULT_CONFIG,
 ) -> None:
     """Databases, community, data set, training, loops: whatever of it is not done yet. May be interrupted anywhere."""
-    from app.config import load_config
     from app.context import BotContext
     from app.kickoff import Hands, StepFailed, kick_off
+    from app.loading import load_config
     from app.loops import PutOff
 
     def send() -> None:

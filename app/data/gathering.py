@@ -13,13 +13,14 @@ from pathlib import Path
 import structlog
 
 from app import clock, events
-from app.config import ConfigError, VibeBotConfig
+from app.config import VibeBotConfig
 from app.context import BotContext
 from app.data import manifest
 from app.data.estimate import CHARACTERS_PER_TOKEN, Estimate, estimate
 from app.data.optin import require_opt_in
 from app.data.sources import Source, local_source
 from app.data.x_source import XSource
+from app.loading import ConfigError
 from app.loops import PutOff
 from app.x.errors import BudgetExhausted, CreditsDepleted, Retryable
 from dbs.models import DataSet, DataSetAccount

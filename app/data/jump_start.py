@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from app.config import ConfigError
 from app.context import BotContext
 from app.data import manifest
 from app.data.estimate import Estimate
 from app.data.gathering import Gathered, Progress, gather
 from app.data.optin import require_opt_in
+from app.loading import ConfigError
 
 if TYPE_CHECKING:
     from app.learning.sft import SFTOutcome

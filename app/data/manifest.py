@@ -19,13 +19,14 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app import clock
-from app.config import ConfigError, VibeBotConfig
+from app.config import VibeBotConfig
 from app.data import files
 from app.data.files import Appender, FileEntry
 from app.data.filters import Dropped, reason_to_drop
 from app.data.near import NearDuplicates
 from app.data.records import encode, record_of
 from app.data.sources import Source, SourcePage
+from app.loading import ConfigError
 from app.x.snowflake import snowflake_at
 from dbs.models import DataSet, DataSetAccount, Forgotten
 from dbs.session import Database

@@ -10,7 +10,8 @@ from __future__ import annotations
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from app.config import ConfigError, Secrets, VibeBotConfig
+from app.config import Secrets, VibeBotConfig
+from app.loading import ConfigError
 
 
 class OptInMissingError(ConfigError):

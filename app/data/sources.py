@@ -14,8 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from app.config import ConfigError, SFTConfig
+from app.config import SFTConfig
 from app.data.records import SourcePost
+from app.loading import ConfigError
 from app.x.parse import id_of, text_of, time_of
 from dbs.states import SourceState
 

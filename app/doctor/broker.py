@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 import redis
 
-from app.config import WrongSetting
 from app.doctor.findings import AtFault, Check, NotExamined
 from app.doctor.setup import Setup, without_password
+from app.loading import WrongSetting
 
 SETTING = "REDIS_URL"
 SECONDS = 5.0

@@ -6,9 +6,10 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from app.config import ConfigError, Secrets, WrongSetting, load_config, load_secrets, refuse_proof_settings
+from app.config import Secrets
 from app.doctor.findings import AtFault, Check
 from app.doctor.setup import Setup
+from app.loading import ConfigError, WrongSetting, load_config, load_secrets, refuse_proof_settings
 from app.reading import posts_per_member
 from app.x.endpoints import Endpoint
 from app.x.prices import charge_for

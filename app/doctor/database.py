@@ -5,9 +5,9 @@ from __future__ import annotations
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
-from app.config import WrongSetting
 from app.doctor.findings import AtFault, Check, NotExamined
 from app.doctor.setup import Setup
+from app.loading import WrongSetting
 from dbs import migrations
 from dbs.migrations import Standing
 from dbs.models import Bot

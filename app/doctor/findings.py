@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from app.config import WrongSetting
     from app.doctor.setup import Setup
+    from app.loading import WrongSetting
 
 State = Literal["ok", "fault", "skipped"]
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from app.config import Secrets, VibeBotConfig, WrongSetting
+from app.config import Secrets, VibeBotConfig
+from app.loading import WrongSetting
 
 if TYPE_CHECKING:
     from app.policy.base_files import BaseFiles

@@ -8,12 +8,13 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.config import VibeBotConfig, WrongSetting
+from app.config import VibeBotConfig
 from app.data.estimate import CHARACTERS_PER_POST, CHARACTERS_PER_TOKEN
 from app.data.x_source import price_of_posts
 from app.doctor.findings import AtFault, Check
 from app.doctor.setup import Setup
 from app.learning.limits import GB, machine_memory, memory_limit
+from app.loading import WrongSetting
 
 DATA, CHECKPOINTS = "data_dir", "model.checkpoint_dir"
 RESERVE = GB // 2  # for logs, and for what else lives on the same disk

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from app.config import WrongSetting
 from app.doctor.findings import AtFault, Check, NotExamined
 from app.doctor.setup import Setup
+from app.loading import WrongSetting
 from workers import health
 
 STARTED_BY = {"generation": "python -m workers.gpu", "training": "python -m workers.gpu"}

@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import select
 
-from app.config import ConfigError, Secrets, WrongSetting
+from app.config import Secrets
 from app.doctor.findings import AtFault, Check, NotExamined
 from app.doctor.setup import Setup
+from app.loading import ConfigError, WrongSetting
 from app.x import errors
 from app.x.capabilities import ACCOUNT, Ability, Capabilities
 from app.x.transport import check_credentials

@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl.trainer.sft_config import SFTConfig as TrainerConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from app.config import ConfigError, PersonaConfig, VibeBotConfig
+from app.config import PersonaConfig, VibeBotConfig
 from app.learning.conversations import (
     Conversations,
     Example,
@@ -35,6 +35,7 @@ from app.learning.conversations import (
     split_of,
 )
 from app.learning.fluency import distance, general_english, overlap, perplexity, style, write
+from app.loading import ConfigError
 from app.policy.hardware import device_of, dtype_of
 
 log = structlog.get_logger()

@@ -20,7 +20,8 @@ import numpy as np
 from sqlalchemy import select
 
 from app import logs, persona
-from app.config import PersonaConfig, VibeBotConfig, load_config, load_secrets
+from app.config import PersonaConfig, VibeBotConfig
+from app.loading import load_config, load_secrets
 from app.local.curve import plot
 from app.local.observer import Observer
 from app.policy import registry

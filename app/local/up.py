@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.live import Live
 
 from app import logs
-from app.config import load_config
 from app.context import BotContext
+from app.loading import load_config
 from app.local.sandboxed import config_writer, fetch_model, sandbox_config
 from app.local.stack import SandboxOptions, running_stack
 from app.status import loops_table

@@ -19,10 +19,11 @@ from pydantic import SecretStr
 from sqlalchemy import func, select
 
 from app import clock, loops
-from app.config import ConfigError, Secrets, VibeBotConfig
+from app.config import Secrets, VibeBotConfig
 from app.context import BotContext
 from app.learning.control import Relabel
 from app.learning.trainer import RunOutcome, run_ppo
+from app.loading import ConfigError
 from app.local.observer import Observer
 from app.local.servers import EmbeddedPostgres
 from app.policy.author import Author

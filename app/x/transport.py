@@ -23,7 +23,8 @@ from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_environ_proxies
 
-from app.config import ConfigError, Secrets, WrongSetting
+from app.config import Secrets
+from app.loading import ConfigError, WrongSetting
 
 X_ADDRESS = "https://api.twitter.com"
 Timeout = float | tuple[float, float]

@@ -10,12 +10,13 @@ import pytest
 from scripted_x import Reply
 from timelines import Plant, protected, suspended
 
-from app.config import ConfigError, Secrets
+from app.config import Secrets
 from app.context import BotContext
 from app.data import manifest
 from app.data.filters import has_personal_data
 from app.data.gathering import ConsentMissingError, Gathered, gather
 from app.data.optin import OptInMissingError, is_live_x
+from app.loading import ConfigError
 from app.loops import PutOff
 from dbs.models import DataSet, Event, RateWindow
 from dbs.states import SourceState

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from app.config import ConfigError, Secrets, SFTConfig, VibeBotConfig
+from app.config import Secrets, SFTConfig, VibeBotConfig
 from app.context import BotContext
 from app.data import files, manifest
 from app.data import sources as sources_module
 from app.data.gathering import gather
 from app.data.records import Record
 from app.data.sources import ArchiveSource, local_source
+from app.loading import ConfigError
 from dbs.models import DataSet
 from dbs.session import Database
 

@@ -13,9 +13,9 @@ import yaml
 from scripted_x import Reply, Request, Script, user
 from sqlalchemy import create_engine, make_url, text
 
-from app.config import parse_config
 from app.context import BotContext
 from app.doctor.findings import Finding
+from app.loading import parse_config
 from app.policy import checkpoints, registry
 from app.policy.checkpoints import AdapterRef, Manifest
 from app.sandbox.settings import Keys

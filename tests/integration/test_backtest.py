@@ -18,9 +18,10 @@ from rich.console import Console
 from sqlalchemy import func, select
 
 from app import clock
-from app.config import ConfigError, VibeBotConfig
+from app.config import VibeBotConfig
 from app.learning.dataset import Logged
 from app.learning.samples import Sample
+from app.loading import ConfigError
 from app.local import backtest, lift, prove
 from app.local.backtest import Plan, backtest_config
 from app.local.oracle import Oracle

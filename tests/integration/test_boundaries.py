@@ -20,6 +20,7 @@ X_SIDE = (
     "app.connectors",
     "app.community",
     "app.measuring",
+    "app.optout",
     "app.posting",
     "app.reading",
     "app.reconciliation",
@@ -27,8 +28,18 @@ X_SIDE = (
 POLICY_SIDE = ("app.policy", "app.learning")
 # What both sides stand on; it leans on neither.
 GROUND = (
-    *("app.config", "app.clock", "app.text", "app.safety", "app.conduct", "app.persona", "app.loops", "app.leases"),
-    "app.forgotten",
+    *(
+        "app.config",
+        "app.loading",
+        "app.clock",
+        "app.text",
+        "app.safety",
+        "app.conduct",
+        "app.persona",
+        "app.loops",
+        "app.leases",
+    ),
+    *("app.forgotten", "app.approval"),
     *("app.data.files", "app.data.records", "app.data.near"),
 )
 HEAVY = {"torch", "transformers", "peft", "trl", "numpy", "sklearn", "statsmodels"}

@@ -13,8 +13,9 @@ import torch
 from sqlalchemy import select
 
 from app import clock
-from app.config import VibeBotConfig, parse_config
+from app.config import VibeBotConfig
 from app.learning.trainer import run_ppo
+from app.loading import parse_config
 from app.policy import registry
 from app.policy.model import LanguageModel
 from dbs.models import TrainingRun

@@ -9,9 +9,10 @@ import sys
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
-from app.config import ConfigError, PPOConfig
+from app.config import PPOConfig
 from app.learning import limits
 from app.learning.limits import GB, machine_memory, memory_limit, reason_of
+from app.loading import ConfigError
 from tests.learning.world import config
 
 

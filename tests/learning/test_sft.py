@@ -16,7 +16,7 @@ import torch
 from tiny_model import save_tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from app.config import ConfigError, PersonaConfig, SFTConfig, VibeBotConfig
+from app.config import PersonaConfig, SFTConfig, VibeBotConfig
 from app.context import BotContext
 from app.data.files import Appender, FileEntry
 from app.data.records import Record, encode
@@ -25,6 +25,7 @@ from app.learning.conversations import Conversations, held_out, said, split_of, 
 from app.learning.fluency import distance, overlap, perplexity, style
 from app.learning.sft import SFTOutcome, run_sft
 from app.learning.sfttrainer import Job
+from app.loading import ConfigError
 from app.policy import checkpoints, registry
 from app.policy.model import LanguageModel
 from dbs.models import TrainingRun

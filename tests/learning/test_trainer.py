@@ -43,7 +43,7 @@ def test_a_turn_without_enough_is_cheap_and_leaves_no_run(world, settings, datab
     assert outcome.rewarded == 20
     assert run_rows(world) == []
     program = (
-        "import sys; from app.config import parse_config; from dbs.session import Database\n"
+        "import sys; from app.loading import parse_config; from dbs.session import Database\n"
         "from app.learning.trainer import run_ppo\n"
         f"outcome = run_ppo(parse_config({settings.model_dump(mode='json')!r}), Database({database_url!r}))\n"
         "assert outcome.state == 'skipped', outcome\n"

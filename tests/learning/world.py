@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from app.config import VibeBotConfig, parse_config
+from app.config import VibeBotConfig
+from app.loading import parse_config
 from app.policy import registry
 from app.text import text_hash
 from dbs.models import (

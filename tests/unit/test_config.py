@@ -10,19 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.config import (
-    ConfigError,
-    IntervalConfig,
-    LoopConfig,
-    ModelConfig,
-    Secrets,
-    SFTConfig,
-    VibeBotConfig,
-    load_config,
-    load_secrets,
-    parse_config,
-)
+from app.config import IntervalConfig, LoopConfig, ModelConfig, Secrets, SFTConfig, VibeBotConfig
 from app.context import BotContext
+from app.loading import ConfigError, load_config, load_secrets, parse_config
 
 EXAMPLE = Path(__file__).parents[2] / "explorer.example.yaml"
 

@@ -14,7 +14,7 @@ import yaml
 
 from app import clock
 from app.celery import IO_QUEUES, settings
-from app.config import load_config
+from app.loading import load_config
 from app.local import sandboxed
 from app.sandbox.communityfile import load
 from workers.health import LONGEST_SECONDS

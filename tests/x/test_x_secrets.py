@@ -10,7 +10,8 @@ import pytest
 import structlog
 from scripted_x import CANARIES, Reply, Reset, Stall
 
-from app.config import ConfigError, Secrets
+from app.config import Secrets
+from app.loading import ConfigError
 from app.x import errors
 from app.x_interactor import XInteractor
 
