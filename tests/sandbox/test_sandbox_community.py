@@ -213,12 +213,12 @@ def test_a_wrong_file_is_one_message_that_names_the_field(tmp_path: Path) -> Non
     shipped = Path(reactions.__file__).parent / "communities" / "default.yaml"
     file.write_text(
         shipped.read_text()
-        .replace("relevance: 2.0", "charm: 2.0")
+        .replace("relevance: 3.6", "charm: 2.0")
         .replace("  median_minutes: 80", "  median_minutes: -1")
     )
     with pytest.raises(CommunityFileError, match=r"growth\.median_minutes: got '-1'"):
         load(str(file))
-    file.write_text(shipped.read_text().replace("relevance: 2.0", "charm: 2.0"))
+    file.write_text(shipped.read_text().replace("relevance: 3.6", "charm: 2.0"))
     with pytest.raises(CommunityFileError, match="unknown traits \\['charm'\\]"):
         load(str(file))
     file.write_text(shipped.read_text().replace("language: en", "language: tlh"))
