@@ -17,8 +17,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 KEYS = ("X_API_KEY", "X_API_SECRET", "X_ACCESS_TOKEN", "X_ACCESS_TOKEN_SECRET")
-# A day in three minutes: posts mature and are learnt from while one watches.
-SANDBOX_SPEED = 480
+# A day in two minutes and a half: posts mature and are learnt from while one watches.
+SANDBOX_SPEED = 600
 SANDBOX_BOT_ID = "1000001"
 
 

@@ -19,7 +19,7 @@ CONFIG = Path(__file__).with_name("sandbox.yaml")
 PACE = frozenset({"loop", "safety", "ppo"})
 # Slower, and the bot would post more in a day than the community bears, or at one author too often, and earn next to
 # nothing to learn from; faster, and its answers would come too late.
-SPEED = 480.0
+SPEED = 600.0
 MOST_FOLLOWED = 28
 
 
