@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import psutil
 import structlog
 
 from app import clock, events
@@ -159,9 +158,8 @@ def limit_reached(config: VibeBotConfig, row: DataSet, page_usd: float) -> str |
 
 
 def resident_gb() -> float:
-    """The most memory that this process has had resident, in GB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    """The memory that this process has resident now, in GB; not the most that it ever had, for other work than this."""
+    return float(psutil.Process().memory_info().rss) / 1e9
 
 
 def _gather(

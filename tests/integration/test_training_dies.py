@@ -140,7 +140,7 @@ def test_a_run_that_dies_is_failed_with_its_reason_and_generation_goes_on(worker
     assert set(workers.ask("ping")) == {"generation", "training", "io"}
     assert writes(workers)
 
-    workers.configure(micro_batch_size=8)
+    workers.configure(micro_batch_size=4)
     workers.train()
 
     def under_way() -> TrainingRun | None:
