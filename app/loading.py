@@ -119,7 +119,7 @@ def refuse_proof_settings(config: VibeBotConfig, secrets: Secrets) -> None:
     if config.ppo.gate == "open" and urlsplit(secrets.x_base_url).hostname not in LOOPBACK:
         wrong = WrongSetting(
             "ppo.gate",
-            f"got 'open', which is for proofs against a sandbox on this machine, but X_BASE_URL is "
+            "got 'open', which is for proofs against a sandbox on this machine, but X_BASE_URL is "
             f"{secrets.x_base_url}",
             "remove the setting, or point X_BASE_URL at a sandbox",
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from scripted_x import ScriptedX
 from sqlalchemy import create_engine, text
 
 from app import clock
@@ -74,6 +75,14 @@ def bot(database: Database) -> Bot:
     with database.transaction() as session:
         session.add(row)
     return row
+
+
+@pytest.fixture
+def x() -> Iterator[ScriptedX]:
+    """An X that answers as a test tells it to."""
+    server = ScriptedX()
+    yield server
+    server.close()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from app.sandbox.lexicon import lexicon, safe_loader
+from app.sandbox.lexicon import lexicon, safe_loader, wrong_fields
 from app.sandbox.traits import TRAITS
 
 FOLDER = Path(__file__).parent / "communities"
@@ -191,8 +191,4 @@ def load(name_or_path: str) -> CommunityFile:
     try:
         return CommunityFile.model_validate(raw)
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(map(str, item['loc'])) or '(the whole)'}: got {str(item['input'])[:80]!r}; {item['msg']}"
-            for item in error.errors(include_url=False)
-        ]
-        raise CommunityFileError(f"{path} has {len(lines)} wrong field(s):\n  " + "\n  ".join(lines)) from None
+        raise CommunityFileError(wrong_fields(path, error)) from None

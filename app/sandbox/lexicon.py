@@ -70,11 +70,16 @@ def lexicon(language: str) -> Lexicon:
     try:
         return Lexicon.model_validate(raw)
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(map(str, item['loc']))}: got {str(item['input'])[:80]!r}; {item['msg']}"
-            for item in error.errors(include_url=False)
-        ]
-        raise LexiconError(f"{path} has {len(lines)} wrong field(s):\n  " + "\n  ".join(lines)) from None
+        raise LexiconError(wrong_fields(path, error)) from None
+
+
+def wrong_fields(path: Path, error: ValidationError) -> str:
+    """What is wrong with a file, a line to a field."""
+    lines = [
+        f"{'.'.join(map(str, item['loc'])) or '(the whole)'}: got {str(item['input'])[:80]!r}; {item['msg']}"
+        for item in error.errors(include_url=False)
+    ]
+    return f"{path} has {len(lines)} wrong field(s):\n  " + "\n  ".join(lines)
 
 
 def safe_loader() -> type[yaml.SafeLoader]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -12,13 +12,6 @@ from timelines import Plant, Timelines, give_members
 from app.config import VibeBotConfig
 from app.context import BotContext
 from dbs.session import Database
-
-
-@pytest.fixture
-def x() -> Iterator[ScriptedX]:
-    server = ScriptedX()
-    yield server
-    server.close()
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from healthy_setup import Setting, healthy
 from sandbox_server import Server
-from scripted_x import ScriptedX
 
 from app.doctor.examination import examine
 from app.doctor.findings import Finding
@@ -43,13 +42,6 @@ def setting(
     model = tmp_path / "tiny"
     shutil.copytree(model_files, model)
     return healthy(tmp_path, model, database_url, redis_url, x_sandbox.base_url, handles)
-
-
-@pytest.fixture
-def x() -> Iterator[ScriptedX]:
-    server = ScriptedX()
-    yield server
-    server.close()
 
 
 @pytest.fixture

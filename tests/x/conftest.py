@@ -12,13 +12,6 @@ from app.x_interactor import XInteractor
 
 
 @pytest.fixture
-def x() -> Iterator[ScriptedX]:
-    server = ScriptedX()
-    yield server
-    server.close()
-
-
-@pytest.fixture
 def connect(x: ScriptedX) -> Iterator[Callable[..., XInteractor]]:
     """Makes clients of the scripted X; live unless told otherwise."""
     made: list[XInteractor] = []
