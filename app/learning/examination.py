@@ -84,19 +84,19 @@ def look_at_weights(candidate: Stack, profile: Profile, *, base_hash: str, confi
 def _compare(model: LanguageModel, sides: Sides, data: Dataset) -> Estimate | None:
     """What the candidate would have earned on the held-out posts; None if it has no opinion of them."""
     posts = data.held_out
-    scores: dict[tuple[Path, ...], Array] = {}
-
-    def under(stack: Stack) -> Array:
-        if _paths(stack) not in scores:
-            scores[_paths(stack)] = _logprobs(model, stack, posts)
-        return scores[_paths(stack)]
-
     logged = np.array([sum(post.sample.behaviour_logprobs) for post in posts])
-    behaviour = logged.copy()
-    for author in {post.author_id for post in posts} & data.stacks.keys():
+    candidate, incumbent, behaviour = np.empty_like(logged), np.empty_like(logged), logged.copy()
+    # Author by author, so that what each thought of its posts comes from the same batches: another batch of the same
+    # posts rounds otherwise, by tenths of a nat.
+    for author in {post.author_id for post in posts}:
         wrote = np.array([post.author_id == author for post in posts])
-        behaviour[wrote] = under(data.stacks[author])[wrote]
-    candidate, incumbent = under(sides.candidate), under(sides.incumbent)
+        own = [post for post in posts if post.author_id == author]
+        itself = data.stacks.get(author)
+        stacks = [sides.candidate, sides.incumbent, *([] if itself is None else [itself])]
+        scores = {paths: _logprobs(model, paths, own) for paths in {_paths(stack) for stack in stacks}}
+        candidate[wrote], incumbent[wrote] = scores[_paths(sides.candidate)], scores[_paths(sides.incumbent)]
+        if itself is not None:
+            behaviour[wrote] = scores[_paths(itself)]
     if not np.isfinite(candidate).all():
         return None
     sound = np.abs(behaviour - logged) <= MAX_GAP
@@ -109,9 +109,9 @@ def _compare(model: LanguageModel, sides: Sides, data: Dataset) -> Estimate | No
     )
 
 
-def _logprobs(model: LanguageModel, stack: Stack, posts: Sequence[Logged]) -> Array:
+def _logprobs(model: LanguageModel, stack: Sequence[Path], posts: Sequence[Logged]) -> Array:
     """Log-probability of each logged output as a whole."""
-    model.use(_paths(stack))
+    model.use(stack)
     found = np.empty(len(posts))
     for temperature in {post.sample.temperature for post in posts}:
         members = [i for i, post in enumerate(posts) if post.sample.temperature == temperature]
@@ -133,10 +133,8 @@ def _write(
     temperature, tokens = config.model.temperature, [post.sample.prompt_ids for post in prompts]
     model.use(_paths(stack))
     samples = model.sample(tokens, temperature=temperature, max_new_tokens=config.model.max_new_tokens, seed=SEED)
-    outputs = [sample.token_ids for sample in samples]
-    own = model.score(tokens, outputs, temperature)
     model.use(_paths(sides.reference))
-    theirs = model.score(tokens, outputs, temperature)
+    theirs = model.score(tokens, [sample.token_ids for sample in samples], temperature)
     written = []
     for i, (post, sample) in enumerate(zip(prompts, samples, strict=True)):
         refusal = check_text(
@@ -155,7 +153,7 @@ def _write(
                 tokens=len(sample.token_ids),
                 finished=sample.finished,
                 refused_by=refusal.rule if refusal else None,
-                own_logprob=float(sum(own[i])),
+                own_logprob=float(sum(sample.logprobs)),
                 reference_logprob=float(sum(theirs[i])),
             )
         )

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from app.policy import shared_attention
+from app.policy.packed_weights import Head, pack
 from app.policy.prefixes import MIN_SHARED, alike, common_prefix
 
 BLOCK = 256  # tokens per block of the two-step draw
@@ -33,10 +34,11 @@ class Decoder:
 
     def __init__(self, model: Any, *, pad_id: int, banned: Tensor) -> None:
         model.set_attn_implementation(shared_attention.NAME)
+        pack(model)
         self._decoder = model.get_decoder()
         self._config = model.config
-        self._head: Tensor = model.get_output_embeddings().weight.detach()
-        self._device = self._head.device
+        self._head = Head(model.get_output_embeddings().weight.detach())
+        self._device = self._head.weight.device
         self._pad_id = pad_id
         self._banned = banned.to(self._device)
 
@@ -49,13 +51,14 @@ class Decoder:
         Returns:
             float32 [rows, vocabulary]; minus infinity for banned tokens.
         """
-        logits = (hidden @ self._head.T).float() / temperature
+        logits = self._head(hidden).float() / temperature
         return torch.log_softmax(logits.index_fill_(1, self._banned, -torch.inf), dim=-1)
 
     def next_logits(self, batch: Batch, tokens: Tensor) -> Tensor:
         """Logits of a few tokens after each prompt, neither tempered nor masked: float32 [rows, tokens]."""
         hidden, _ = self._read(batch)
-        return hidden[batch.row_numbers, batch.last].float() @ self._head[tokens.to(self._device)].float().T
+        few = self._head.weight[tokens.to(self._device)]
+        return hidden[batch.row_numbers, batch.last].float() @ few.float().T
 
     def score(self, batch: Batch, outputs: Sequence[Sequence[int]], temperature: float) -> list[Tensor]:
         """Log-probabilities of each row's output tokens.
