@@ -13,7 +13,6 @@ from timelines import Plant, protected, suspended
 from app.config import Secrets
 from app.context import BotContext
 from app.data import manifest
-from app.data.filters import has_personal_data
 from app.data.gathering import ConsentMissingError, Gathered, gather
 from app.data.optin import OptInMissingError, is_live_x
 from app.loading import ConfigError
@@ -261,22 +260,6 @@ def test_live_x_needs_an_opt_in(plant: Plant) -> None:
     with pytest.raises(OptInMissingError, match=r"sft\.train_on_live_x.*guidelines prohibit"):
         run(context)
     assert x.pages == []
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "We met on 2026-01-05 08:30 at gate 12.",
-        "Counted 41 swifts, 1200 euros, 3.5 % and 10 000 people of 8 000 000 000.",
-        "Version 1.2.3 of it, and 127.0.0.1 is home",
-        "Ratio 1:2:3, score 21-17, 19-21, 21-15",
-        "Follow @ada_l and @tom_w, they know",
-        "ISBN 978 is fine, order 12345",
-        "from 1998 to 2005 and 10/11/2024",
-    ],
-)
-def test_numbers_of_daily_life_are_no_personal_data(text: str) -> None:
-    assert not has_personal_data(text)
 
 
 def test_the_estimate_knows_what_is_left(plant: Plant) -> None:
