@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from zoneinfo import available_timezones
 
 from pydantic import (
     BaseModel,
@@ -236,13 +237,51 @@ class SafetyConfig(Section):
     max_posts_per_day: int = Field(default=50, ge=1, le=2400)
     author_cooldown: Minutes = Field(default=12 * 60, description="Minutes before the same author is answered again.")
     max_replies_per_conversation: int = Field(default=3, ge=1, le=50, description="Replies of ours in one thread.")
+    max_replies_per_author: int = Field(
+        default=5, ge=1, le=500, description="Answers to one author in 24 hours, however often it calls the bot."
+    )
+    quiet_hours: str | None = Field(
+        default=None,
+        pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$",
+        description="When nothing is posted, as '23:00-07:30' in time_zone; what is written then waits.",
+    )
+    time_zone: str = Field(default="UTC", description="An IANA time zone, such as 'Europe/Berlin', for quiet_hours.")
+    min_pause: float = Field(
+        default=1.0,
+        ge=0,
+        le=24 * 60,
+        description="Least minutes between two posts; each pause is drawn from one to three times as long.",
+    )
+    disclosure: Line | None = Field(
+        default=None, description="Put below every post, such as 'automated'; X's own label is set in the account."
+    )
     approval: bool = Field(
         default=False, description="Every draft waits for a person (`explorer approve`); the others are never posted."
     )
     blocked_terms: list[Line] = Field(default=[], description="A draft with one of these words is refused.")
+    max_offensiveness: float = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description="Probability of being offensive (0 to 1) at which a draft is refused; the judge reads English.",
+    )
     max_similarity: float = Field(
         default=0.6, gt=0, le=1, description="Likeness to a recent post (0 to 1) at which a draft is a copy."
     )
+
+    @field_validator("quiet_hours")
+    @classmethod
+    def _ends(cls, value: str | None) -> str | None:
+        if value is not None and value[:5] == value[6:]:
+            raise ValueError("begins when it ends; give two different times, or leave it out")
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError("no such time zone; use a name like 'UTC' or 'Europe/Berlin'")
+        return value
 
 
 class PriceConfig(Section):

@@ -17,6 +17,7 @@ blind.
 
 from __future__ import annotations
 
+import random
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,8 +31,8 @@ from app import clock, conduct, events, forgotten
 from app.config import VibeBotConfig
 from app.connectors.bot_db import BotDB
 from app.measuring import AGES
-from app.safety import Refusal
-from app.text import text_hash
+from app.safety import Refusal, as_posted
+from app.text import fits, text_hash
 from app.x.capabilities import Ability, Capabilities
 from app.x.errors import (
     AccountTrouble,
@@ -55,6 +56,7 @@ log = structlog.get_logger()
 RETRY_AFTER = timedelta(minutes=2)
 # How soon after an unknown outcome our own timeline is read for the first time.
 LOOK_AFTER = timedelta(minutes=3)
+CHANCE = random.Random()  # draws the pauses between posts
 
 
 def queue_drafts(db: Database, config: VibeBotConfig) -> int:
@@ -87,7 +89,9 @@ def _queue(db: Database, session: Session, config: VibeBotConfig, draft_id: uuid
     ).one_or_none()
     if draft is None:
         return False
-    refusal = _unanswerable(session, config, draft) or _beyond_us(db, session, config, draft)
+    refusal = (
+        _unanswerable(session, config, draft) or _beyond_us(db, session, config, draft) or _does_not_fit(config, draft)
+    )
     if refusal is not None:
         _refuse(draft, refusal.rule, refusal.reason)
         return False
@@ -128,6 +132,12 @@ def _beyond_us(db: Database, session: Session, config: VibeBotConfig, draft: Dra
     return None if verdict.granted else Refusal("capability", verdict.reason or "X does not allow it")
 
 
+def _does_not_fit(config: VibeBotConfig, draft: Draft) -> Refusal | None:
+    """A text that a person changed was not asked for the room that the disclosure takes."""
+    posted = as_posted(draft.content, config.safety)
+    return None if fits(posted) else Refusal("too_long", "with safety.disclosure below it, X would not take it")
+
+
 def _outbox_row(session: Session, config: VibeBotConfig, draft: Draft) -> dict[str, object]:
     now = clock.now()
     sample = session.get_one(DraftSample, draft.draft_id)
@@ -135,7 +145,7 @@ def _outbox_row(session: Session, config: VibeBotConfig, draft: Draft) -> dict[s
         "post_id": uuid.uuid4(),
         "bot_id": config.bot_id,
         "content_gen_prompt": sample.prompt,
-        "content": draft.content,
+        "content": as_posted(draft.content, config.safety),
         "is_reply": draft.kind == Kind.REPLY,
         "kind": draft.kind,
         "target_post_id": draft.target_post_id,
@@ -148,7 +158,7 @@ def _outbox_row(session: Session, config: VibeBotConfig, draft: Draft) -> dict[s
         "text_hash": text_hash(draft.content),
         "state": PostState.QUEUED,
         "queued_at": now,
-        "due_at": conduct.next_slot(session, config),
+        "due_at": conduct.next_slot(session, config, CHANCE),
         "expires_at": _expiry(session, config, draft),
         "attempts": 0,
         "absent_reads": 0,
@@ -171,7 +181,9 @@ def _refuse(draft: Draft, rule: str, reason: str) -> None:
 
 
 def due_posts(db: Database, config: VibeBotConfig, limit: int = 50) -> list[uuid.UUID]:
-    """Posts whose moment has come, the oldest first."""
+    """Posts whose moment has come, the oldest first; none in quiet hours, which a retry may have run into."""
+    if conduct.after_quiet_hours(config.safety, clock.now()) > clock.now():
+        return []
     with db.transaction() as session:
         return BotDB(session, config.bot_id).due_to_send(clock.now(), limit)
 

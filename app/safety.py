@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.config import SafetyConfig
+from app.offence import offensiveness
+from app.personal_data import has_personal_data
 from app.text import (
     MAX_WEIGHTED_LENGTH,
     canonical,
@@ -24,7 +26,7 @@ from app.text import (
 from dbs.states import Kind
 
 # Part of what a draft's approval means: raise it with every change of a rule.
-FILTER_VERSION = "1"
+FILTER_VERSION = "2"
 
 FENCE = '"""'  # how prompts mark where a post begins and ends; no post of ours holds one
 ECHO_WORDS = 4  # words of a post answered that a reply must have beside its own to be compared with it
@@ -137,8 +139,13 @@ def _unfinished(draft: _Draft) -> str | None:
     return None if draft.finished else "the length limit cut it off"
 
 
+def as_posted(text: str, safety: SafetyConfig) -> str:
+    """A text as it goes out, with the disclosure below it where one is configured."""
+    return text if safety.disclosure is None else f"{text}\n\n{safety.disclosure}"
+
+
 def _too_long(draft: _Draft) -> str | None:
-    length = weighted_length(draft.text)
+    length = weighted_length(as_posted(draft.text, draft.safety))
     return f"{length} weighted characters, {MAX_WEIGHTED_LENGTH} allowed" if length > MAX_WEIGHTED_LENGTH else None
 
 
@@ -201,6 +208,15 @@ def _blocked(draft: _Draft) -> str | None:
     return None
 
 
+def _personal_data(draft: _Draft) -> str | None:
+    return "it holds an address or a number that belongs to a person" if has_personal_data(draft.text) else None
+
+
+def _offensive(draft: _Draft) -> str | None:
+    found, limit = offensiveness(draft.text), draft.safety.max_offensiveness
+    return f"it is offensive with probability {found:.2f}, {limit:g} is too much" if found >= limit else None
+
+
 def _gibberish(draft: _Draft) -> str | None:
     """Repetition and noise that no reader takes for a sentence. What is merely dull is left to learning."""
     if run := re.search(r"(\S)\1{5,}", draft.text):
@@ -261,7 +277,9 @@ RULES: tuple[tuple[str, Callable[[_Draft], str | None]], ...] = (
     ("link", _link),
     ("hashtags", _hashtags),
     ("blocked_term", _blocked),
+    ("personal_data", _personal_data),
     ("gibberish", _gibberish),
     ("copy_of_own", _copy_of_own),
     ("copy_of_source", _copy_of_source),
+    ("offensive", _offensive),
 )

@@ -15,7 +15,7 @@ from scripted_x import ScriptedX
 from sqlalchemy import create_engine, text
 
 from app import clock
-from app.config import PersonaConfig, VibeBotConfig
+from app.config import PersonaConfig, SafetyConfig, VibeBotConfig
 from app.local.servers import EmbeddedPostgres, EmbeddedRedis
 from dbs.migrations import upgrade
 from dbs.models import Bot
@@ -97,6 +97,7 @@ def config(data_dir: Path) -> VibeBotConfig:
         user_id="1000001",
         accounts_to_follow=["alice", "bob"],
         persona=PersonaConfig(name="Explorer", description="A test.", tone="plain", interests=["astronomy"]),
+        safety=SafetyConfig(min_pause=0),
         live=True,
         data_dir=str(data_dir),
     )

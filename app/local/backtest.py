@@ -106,7 +106,13 @@ def backtest_config(directory: Path, plan: Plan, handles: list[str]) -> VibeBotC
                 "max_replies_per_turn": 32,
                 "max_drafts_per_target": 1,
             },
-            "safety": {"max_posts_per_hour": 300, "max_posts_per_day": 2400, "author_cooldown": 300},
+            "safety": {
+                "max_posts_per_hour": 300,
+                "max_posts_per_day": 2400,
+                "author_cooldown": 300,
+                "max_replies_per_author": 50,
+                "min_pause": 0,
+            },
             "ppo": {
                 "gate": plan.gate,
                 "reward_age": 240,

@@ -13,7 +13,7 @@ from sandbox_server import Server
 from sqlalchemy import create_engine, select, text
 
 from app import clock
-from app.config import BudgetConfig, LoopConfig, ModelConfig, PersonaConfig, Secrets, VibeBotConfig
+from app.config import BudgetConfig, LoopConfig, ModelConfig, PersonaConfig, SafetyConfig, Secrets, VibeBotConfig
 from app.local.observer import Observer, duplicates
 from app.local.servers import EmbeddedPostgres
 from app.loops import PutOff
@@ -63,6 +63,7 @@ def config(sandbox: Server, packaged_model: Path, tmp_path_factory: pytest.TempP
         loop=LoopConfig(selection_share=0.5, max_replies_per_turn=3, max_target_age=3 * 1440),
         model=ModelConfig(hf_repo_id=str(packaged_model)),
         budget=BudgetConfig(tier="enterprise", max_usd_per_day=100, max_usd_per_month=1000),
+        safety=SafetyConfig(min_pause=0),
         live=True,
         data_dir=str(tmp_path_factory.mktemp("data")),
     )

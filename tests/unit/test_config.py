@@ -50,6 +50,9 @@ def test_defaults_are_the_seeds() -> None:
         ({"accounts_to_follow": ["not a handle"]}, "accounts_to_follow.0: got 'not a handle'", "pattern"),
         ({"persona": {"name": "E"}}, "persona.tone", "missing; add it"),
         ({"model": {"temperature": 0}}, "model.temperature: got 0", "greater than 0"),
+        ({"safety": {"quiet_hours": "9-17"}}, "safety.quiet_hours: got '9-17'", "pattern"),
+        ({"safety": {"quiet_hours": "09:00-09:00"}}, "safety.quiet_hours: got '09:00-09:00'", "two different times"),
+        ({"safety": {"time_zone": "Berlin"}}, "safety.time_zone: got 'Berlin'", "Europe/Berlin"),
         ({"wrong": 1}, "wrong", "unknown setting"),
     ],
 )

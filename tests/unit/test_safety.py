@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.config import SafetyConfig
-from app.safety import FENCE, RULES, check_text
+from app.safety import FENCE, RULES, as_posted, check_text
 from app.text import weighted_length
 from dbs.states import Kind
 
@@ -89,6 +89,10 @@ def test_ordinary_posts_pass(text):
         ("win the LOTTERY today", "blocked_term"),
         ("free   money, friends", "blocked_term"),
         ("make $$$ now", "blocked_term"),
+        ("call me on +49 30 901820 about the lane", "personal_data"),
+        ("pay to DE89 3704 0044 0532 0130 00 for the lane", "personal_data"),
+        ("You are an idiot and a liar, Tom", "offensive"),
+        ("Shut up, moron, the bus lane is crap", "offensive"),
         ("noooooooo way", "gibberish"),
         ("very very very good", "gibberish"),
         ("1234 5678 !!! 99 ab", "gibberish"),
@@ -110,6 +114,37 @@ def test_a_text_that_was_cut_off_is_refused():
 
 def test_a_blocked_term_is_a_word_and_not_a_part_of_one():
     assert rule("lotteryish things") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I disagree, the count says otherwise: two lanes carried fewer people than one bus.",
+        "The flood closed the valley road, terrible news for the school run.",
+        "The worst junction in town, and it is still on nobody's list.",
+    ],
+)
+def test_criticism_is_no_offence(text):
+    assert rule(text) is None
+
+
+def test_how_much_offence_is_too_much_is_the_operators():
+    text = "You should be ashamed, you clown"
+    assert rule(text, safety=SafetyConfig(max_offensiveness=0.5)) == "offensive"
+    assert rule(text, safety=SafetyConfig(max_offensiveness=0.99)) is None
+
+
+def test_the_disclosure_takes_room_and_is_not_what_is_judged():
+    disclosed = SafetyConfig(disclosure="(automated)")
+    text = (
+        "Nobody asked the drivers of the night bus, who know every stop by its puddles, which corner floods first and "
+        "where the kerb is too high for a pram; they have written it down for years, in a notebook that hangs beside "
+        "the coffee machine at the depot, and would lend it."
+    )
+    assert 280 - len("\n\n(automated)") < weighted_length(text) <= 280
+    assert as_posted("Trams!", disclosed) == "Trams!\n\n(automated)"
+    assert rule(text, safety=disclosed) == "too_long"
+    assert rule(text) is None
 
 
 def test_every_rule_is_tested():
