@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from urllib.parse import parse_qs, urlsplit
 from zoneinfo import available_timezones
 
 from pydantic import (
@@ -310,6 +311,13 @@ class BudgetConfig(Section):
     prices: PriceConfig = PriceConfig()
 
 
+class MonitorConfig(Section):
+    """`explorer monitor`. Where alarms go is a secret: ALERT_WEBHOOK_URL and ALERT_MAIL_URL in the environment."""
+
+    interval: float = Field(default=30.0, ge=1, le=240, description="Seconds between two looks.")
+    late_after: Minutes = Field(default=15, description="Wall minutes by which a turn or a post may be late.")
+
+
 class VibeBotConfig(Section):
     user_id: str = Field(pattern=r"^[0-9]{1,19}$", description="The numeric X user id of the bot's account.")
     accounts_to_follow: list[Handle] = Field(min_length=1, description="Handles that seed the community.")
@@ -320,6 +328,7 @@ class VibeBotConfig(Section):
     model: ModelConfig = ModelConfig()
     safety: SafetyConfig = SafetyConfig()
     budget: BudgetConfig = BudgetConfig()
+    monitor: MonitorConfig = MonitorConfig()
     bot_id: str = Field(
         default="explorer",
         pattern=r"^[a-z][a-z0-9-]{0,30}$",
@@ -350,3 +359,26 @@ class Secrets(BaseSettings):
     x_base_url: str = Field(default="https://api.twitter.com", pattern=r"^https?://[^/]+/?$")
     database_url: SecretStr = SecretStr("postgresql+psycopg2://explorer:explorer@127.0.0.1:5432/explorer")
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    alert_webhook_url: SecretStr | None = None
+    alert_mail_url: SecretStr | None = None
+
+    @field_validator("alert_webhook_url", "alert_mail_url", mode="before")
+    @classmethod
+    def _unset(cls, value: object) -> object:
+        return None if value == "" else value  # compose passes on what is not set as an empty text
+
+    @field_validator("alert_webhook_url")
+    @classmethod
+    def _webhook(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not urlsplit(value.get_secret_value()).scheme.startswith("http"):
+            raise ValueError("not an address of a webhook; it begins with https://")
+        return value
+
+    @field_validator("alert_mail_url")
+    @classmethod
+    def _mail(cls, value: SecretStr | None) -> SecretStr | None:
+        place = urlsplit(value.get_secret_value() if value is not None else "smtp://host?from=a&to=b")
+        people = parse_qs(place.query).keys()
+        if place.scheme not in {"smtp", "smtps"} or not place.hostname or not {"from", "to"} <= people:
+            raise ValueError("not an address for mail; write smtp://USER:PASSWORD@HOST:PORT?from=SENDER&to=RECIPIENT")
+        return value

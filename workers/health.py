@@ -4,6 +4,7 @@
     python -m workers.health generation training  both nodes of the GPU service
     python -m workers.health beat --schedule FILE
     python -m workers.health flower
+    python -m workers.health monitor
 
 A node that answers a ping may still have lost its queues to a reconnect (celery/celery#8030, #9054). So it has to name
 the queues that it consumes, and to carry out a task that is sent to it and to nobody else. Where every slot of it is at
@@ -33,6 +34,8 @@ LONGEST_SECONDS = {"io": 900.0, "generation": 3600.0, "training": 6.1 * 3600}
 PULSE_SECONDS = 60.0
 TICK_SECONDS = 15.0
 FLOWER_PORT = 5555
+MONITOR_PORT = 9464
+OBSERVATION_SECONDS = 300.0  # `monitor.interval` is 240 at most
 
 
 class Unhealthy(RuntimeError):
@@ -206,15 +209,34 @@ def check_flower(credentials: str, port: int = FLOWER_PORT) -> None:
             raise Unhealthy(f"Flower answered {path} {'with' if headers else 'without'} its password by {status}")
 
 
+def check_monitor(port: int = MONITOR_PORT) -> None:
+    """Check that the monitor serves what it saw a moment ago; of a database that is away it has to tell.
+
+    Raises:
+        Unhealthy: it does not answer, or its last look is old and it raised no alarm about it.
+    """
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=REPLY_SECONDS)
+        connection.request("GET", "/metrics")
+        lines = connection.getresponse().read().decode().splitlines()
+        connection.close()
+    except OSError as error:
+        raise Unhealthy(f"the monitor does not answer: {error}") from None
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    age = float(values.get("explorer_observation_age_seconds", "inf"))
+    if age > OBSERVATION_SECONDS and float(values.get('explorer_alarm{alarm="database"}', "0")) == 0:
+        raise Unhealthy(f"the monitor's last look was {age:.0f} s ago")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Returns 0 if everything named does its work, else 1 and a line for what does not."""
     parser = argparse.ArgumentParser(prog="python -m workers.health", description="Whether a service does its work.")
-    kinds = f"beat, flower, or a node: {', '.join(LONGEST_SECONDS)}, also numbered as io-2"
+    kinds = f"beat, flower, monitor, or a node: {', '.join(LONGEST_SECONDS)}, also numbered as io-2"
     parser.add_argument("services", nargs="+", metavar="SERVICE", help=kinds)
     parser.add_argument("--schedule", type=Path, default=Path("celerybeat-schedule"), help="beat's schedule file")
     options = parser.parse_args(arguments)
     for service in options.services:
-        if service not in {"beat", "flower"} and service.partition("-")[0] not in LONGEST_SECONDS:
+        if service not in {"beat", "flower", "monitor"} and service.partition("-")[0] not in LONGEST_SECONDS:
             parser.error(f"{service}: no such service; there are {kinds}")
     sick = 0
     for service in options.services:
@@ -223,6 +245,8 @@ def main(arguments: list[str] | None = None) -> int:
                 check_beat(options.schedule)
             elif service == "flower":
                 check_flower(os.environ.get("FLOWER_BASIC_AUTH", ""))
+            elif service == "monitor":
+                check_monitor()
             else:
                 check_node(service)
         except Unhealthy as problem:

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from app.cli import approval, backtest, checkpoints, doctor, jump_start, learning, loop, persona, sandbox
+from app.cli import approval, backtest, checkpoints, doctor, jump_start, learning, loop, monitor, persona, sandbox
 
 app = typer.Typer(
     name="explorer",
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.add_typer(loop.app)
 app.add_typer(doctor.app)
+app.add_typer(monitor.app)
 app.add_typer(approval.app)
 app.add_typer(backtest.app)
 app.add_typer(sandbox.app)

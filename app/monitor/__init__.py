@@ -1,0 +1,1 @@
+"""A service that watches the others from outside: metrics for Prometheus, alarms for a person."""
