@@ -11,6 +11,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,14 +90,16 @@ def _run(
     with running_stack(work, config_file, sandbox=options, before_bot=config_writer(config, config_file)) as stack:
         observer = Observer(stack.env["X_BASE_URL"])
         db = Database(stack.env["DATABASE_URL"])
+        running = _Running(console, stack, db, wanted, started)
         try:
-            reached = _live(console, stack, db, wanted, started)
-            if wanted.plant_duplicate:
-                observer.post("plant-duplicate", {})
-            outcome = report(db, BOT_ID, observer, time.monotonic() - started)
-            if wanted.rounds:
-                outcome |= {"gate": "demo", **_measure_lift(console, stack, work.parent / "lift.json")}
-            outcome["seconds"] = round(time.monotonic() - started, 1)
+            learnt = running.live()
+            with _measuring_lift(stack, work.parent / "lift.json", wanted.rounds) as lift:
+                reached = running.wind_up() and learnt
+                if wanted.plant_duplicate:
+                    observer.post("plant-duplicate", {})
+                outcome = report(db, BOT_ID, observer, running.seconds)
+                outcome |= lift()
+            outcome["seconds"] = round(running.seconds, 1)
             outcome["failures"] += _shortfalls(outcome, wanted, reached=reached)
             with db.transaction() as session:
                 talk = conversations(session, BOT_ID, limit=5)
@@ -104,23 +108,44 @@ def _run(
     return outcome, talk
 
 
-def _live(console: Console, stack: Stack, db: Database, wanted: Wanted, started: float) -> bool:
-    """Let the loop run until it has learnt often enough, then only publish and measure until all is read twice."""
-    winding_up = False
-    with Live(console=console, refresh_per_second=2) as live:
-        while time.monotonic() - started < wanted.time_limit:
-            stack.tend()
-            with db.transaction() as session:
-                counts = count(session, BOT_ID)
-            live.update(_table(counts, time.monotonic() - started, winding_up=winding_up))
-            if not winding_up and _enough(counts, wanted.rounds):
-                _pause(db, "the demo has seen enough")
-                winding_up = True
-            if winding_up and counts.queued == 0 and counts.measured_twice >= counts.posted:
-                return True
-            time.sleep(1.0)
-    _pause(db, "the demo's time is up")
-    return False
+@dataclass(frozen=True)
+class _Running:
+    """A demo under way. `started` is of the monotonic clock."""
+
+    console: Console
+    stack: Stack
+    db: Database
+    wanted: Wanted
+    started: float
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def live(self) -> bool:
+        """Let the loop run until it has learnt often enough; False if its time was up before."""
+        reached = self._watch(lambda counts: _enough(counts, self.wanted.rounds))
+        _pause(self.db, "the demo has seen enough" if reached else "the demo's time is up")
+        return reached
+
+    def wind_up(self) -> bool:
+        """Only publish and measure, until everything posted is read twice; False if its time was up before."""
+        return self._watch(
+            lambda counts: counts.queued == 0 and counts.measured_twice >= counts.posted, winding_up=True
+        )
+
+    def _watch(self, over: Callable[[Counts], bool], *, winding_up: bool = False) -> bool:
+        """Show the counts until they say that it is over, or the time is up."""
+        with Live(console=self.console, refresh_per_second=2) as live:
+            while self.seconds < self.wanted.time_limit:
+                self.stack.tend()
+                with self.db.transaction() as session:
+                    counts = count(session, BOT_ID)
+                live.update(_table(counts, self.seconds, winding_up=winding_up))
+                if over(counts):
+                    return True
+                time.sleep(1.0)
+        return False
 
 
 def _pause(db: Database, reason: str) -> None:
@@ -133,12 +158,29 @@ def _enough(counts: Counts, rounds: int) -> bool:
     return posted_enough and counts.own_posts > 0 and counts.replies > 0 and counts.ppo_runs >= rounds
 
 
-def _measure_lift(console: Console, stack: Stack, file: Path) -> dict[str, Any]:
-    """Have every served checkpoint write on held-out topics; in a process of its own, as it needs torch."""
-    console.print("Measuring the true lift on topics that nobody posted on …")
+@contextmanager
+def _measuring_lift(stack: Stack, file: Path, rounds: int) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Have every served checkpoint write on topics that nobody posted on, while the last posts are being measured.
+
+    In a process of its own, as it needs torch. What is yielded waits for it and returns what it found; without rounds
+    there is nothing to compare.
+    """
+    if not rounds:
+        yield dict
+        return
     command = [sys.executable, "-m", "app.local.lift", "--out", str(file)]
-    subprocess.run(command, env={**os.environ, **stack.env, "EXPLORER_LOG_LEVEL": "WARNING"}, check=True)
-    return dict(json.loads(file.read_text()))
+    process = subprocess.Popen(command, env={**os.environ, **stack.env, "EXPLORER_LOG_LEVEL": "WARNING"})
+
+    def found() -> dict[str, Any]:
+        if code := process.wait():
+            raise subprocess.CalledProcessError(code, command)
+        return {"gate": "demo", **json.loads(file.read_text())}
+
+    try:
+        yield found
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _shortfalls(outcome: dict[str, Any], wanted: Wanted, *, reached: bool) -> list[str]:

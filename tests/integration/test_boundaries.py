@@ -39,7 +39,7 @@ GROUND = (
         "app.loops",
         "app.leases",
     ),
-    *("app.forgotten", "app.approval"),
+    *("app.forgotten", "app.approval", "app.offence", "app.personal_data"),
     *("app.data.files", "app.data.records", "app.data.near"),
 )
 HEAVY = {"torch", "transformers", "peft", "trl", "numpy", "sklearn", "statsmodels"}
@@ -125,6 +125,11 @@ def test_an_io_worker_never_imports_torch() -> None:
     everything = "import workers.io, app.celery; app.celery.app.loader.import_default_modules()"
     setting = "import os; os.environ['EXPLORER_CONFIG'] = 'explorer.example.yaml'"
     assert not loaded_by(f"{setting}; {everything}") & HEAVY
+
+
+def test_the_monitor_needs_no_model() -> None:
+    setting = "import os; os.environ['EXPLORER_CONFIG'] = 'explorer.example.yaml'"
+    assert not loaded_by(f"{setting}; import app.monitor.service, app.monitor.notify") & HEAVY
 
 
 def test_the_app_itself_is_light() -> None:
