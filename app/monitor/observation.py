@@ -183,7 +183,7 @@ def _loops(session: Session, bot_id: str, now: datetime) -> list[LoopSeen]:
 def _states(session: Session, table: type[Post] | type[Draft], bot_id: str) -> dict[str, int]:
     counted = session.execute(select(table.state, func.count()).where(table.bot_id == bot_id).group_by(table.state))
     every = PostState if table is Post else DraftState
-    return {state.value: 0 for state in every} | dict(map(tuple, counted))
+    return {state.value: 0 for state in every} | dict(counted.all())
 
 
 def _overdue(session: Session, config: VibeBotConfig, now: datetime) -> float:
