@@ -100,7 +100,7 @@ def workers(database: Database, bot: Bot, database_url: str, redis_url: str, tmp
     file = tmp_path / "explorer.yaml"
     settings = config(
         tmp_path, str(tiny), gate="demo", epochs=1, min_samples=32, batch_size=96, learning_rate=2e-3,
-        lora={"rank": 4, "alpha": 8}, max_memory_gb=1.0,
+        lora={"rank": 4, "alpha": 8}, max_memory_gb=1.15,
     )  # fmt: skip
     world = World(database, checkpoints.base_hash(tiny))
     env = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "EXPLORER_CONFIG": str(file), "OMP_NUM_THREADS": "1"}
@@ -135,7 +135,7 @@ def test_a_run_that_dies_is_failed_with_its_reason_and_generation_goes_on(worker
     (starved,) = workers.runs()
     assert starved.state == RunState.FAILED
     assert "ppo.max_memory_gb" in starved.reason
-    assert "1.0 GB" in starved.reason
+    assert "1.1 GB" in starved.reason
     assert starved.finished_at is not None
     assert set(workers.ask("ping")) == {"generation", "training", "io"}
     assert writes(workers)
