@@ -34,9 +34,9 @@ from dbs.session import Database
 from dbs.states import Kind
 
 EXAMPLES_PER_TOPIC = 8
-DRAFTS_PER_PROMPT = 8  # of the first and of the current checkpoint, which the lift compares
-DRAFTS_BETWEEN = 2  # of those served in between, which only the curve shows
-ROWS = 96  # sampled at a time: a step with 96 rows takes three times one with 10
+DRAFTS_PER_PROMPT = 6  # of the first and of the current checkpoint, which the lift compares
+DRAFTS_BETWEEN = 1  # of those served in between, which only the curve shows
+ROWS = 96  # sampled at a time: a row costs less the more there are
 SEED = 20_260_105
 BOOTSTRAPS = 4000
 HOSTILE = 0.5  # of the sandbox's trait, which a single insult brings to 0.63
