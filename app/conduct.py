@@ -31,11 +31,8 @@ def refusal(session: Session, config: VibeBotConfig, target: TimelinePost) -> Re
     """Why the bot may not answer or quote this post now, or None if it may."""
     if target.author_id == config.user_id:
         return Refusal("own_post", "the target is a post of the bot itself")
-    if (since := opted_out(session, config.bot_id, target.author_id)) is not None:
-        return Refusal("opted_out", f"the author asked the bot to stop at {since.isoformat()}")
-    member = session.get(Membership, (config.bot_id, target.author_id))
-    if member is not None and member.reply_policy != ReplyPolicy.REPLY:
-        return Refusal("policy", f"the author's policy is {member.reply_policy}")
+    if (unwelcome := not_spoken_to(session, config.bot_id, target.author_id)) is not None:
+        return unwelcome
     if not target.summons and (last := _answered_lately(session, config, target.author_id)) is not None:
         return Refusal("cooldown", f"the author was answered at {last.isoformat()}")
     answers = _answers_today(session, config.bot_id, target.author_id)
@@ -47,10 +44,16 @@ def refusal(session: Session, config: VibeBotConfig, target: TimelinePost) -> Re
     return None
 
 
-def opted_out(session: Session, bot_id: str, user_id: str | None) -> datetime | None:
-    """When a user asked the bot to stop (`app/optout.py`); None if never."""
+def not_spoken_to(session: Session, bot_id: str, user_id: str | None) -> Refusal | None:
+    """Why an author is never answered: it asked for that (`app/optout.py`), or a person set its policy."""
     member = session.get(Membership, (bot_id, user_id)) if user_id else None
-    return member.opted_out_at if member else None
+    if member is None:
+        return None
+    if member.opted_out_at is not None:
+        return Refusal("opted_out", f"the author asked the bot to stop at {member.opted_out_at.isoformat()}")
+    if member.reply_policy != ReplyPolicy.REPLY:
+        return Refusal("policy", f"the author's policy is {member.reply_policy}")
+    return None
 
 
 def _answered_lately(session: Session, config: VibeBotConfig, author_id: str) -> datetime | None:

@@ -236,8 +236,8 @@ def _claim(session: Session, config: VibeBotConfig, post_id: uuid.UUID) -> Claim
         set_state(post, PostState.REJECTED, f"the bot was stopped: {bot.stop_reason}")
     elif forgotten.among(session, config.bot_id, answered):
         set_state(post, PostState.REJECTED, "its target was forgotten")
-    elif (since := conduct.opted_out(session, config.bot_id, post.target_author_id)) is not None:
-        set_state(post, PostState.REJECTED, f"its author asked the bot to stop at {since.isoformat()}")
+    elif (unwelcome := conduct.not_spoken_to(session, config.bot_id, post.target_author_id)) is not None:
+        set_state(post, PostState.REJECTED, unwelcome.reason)
     elif post.expires_at is not None and clock.now() > post.expires_at:
         set_state(post, PostState.REJECTED, f"too late: it was to be sent before {post.expires_at.isoformat()}")
     return Claim(post, summoned=_summoned(session, config.bot_id, post.target_post_id))

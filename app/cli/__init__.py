@@ -9,7 +9,20 @@ import sys
 
 import typer
 
-from app.cli import approval, backtest, checkpoints, doctor, jump_start, learning, loop, monitor, persona, sandbox
+from app.cli import (
+    approval,
+    backtest,
+    checkpoints,
+    community,
+    doctor,
+    export,
+    jump_start,
+    learning,
+    loop,
+    monitor,
+    persona,
+    sandbox,
+)
 
 app = typer.Typer(
     name="explorer",
@@ -24,9 +37,11 @@ app.add_typer(approval.app)
 app.add_typer(backtest.app)
 app.add_typer(sandbox.app)
 app.add_typer(learning.app)
+app.add_typer(export.app)
 app.add_typer(jump_start.app)
 app.add_typer(checkpoints.app, name="checkpoints")
 app.add_typer(persona.app, name="persona")
+app.add_typer(community.app, name="community")
 
 
 def main() -> None:

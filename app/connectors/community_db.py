@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app import clock
+from app import clock, events
 from app.x.types import XUser
 from dbs.models import Community, Membership
 from dbs.states import FollowState, ReplyPolicy
@@ -79,6 +79,20 @@ class CommunityDB:
         rows = [self._membership(user_id, FollowState.MET) for user_id in sorted(set(user_ids))]
         if rows:
             self._session.execute(insert(Membership).values(rows).on_conflict_do_nothing())
+
+    def set_policy(self, handle: str, policy: ReplyPolicy) -> str:
+        """Say how the bot may treat a user that it knows, member or not; returns the user's X id.
+
+        Raises:
+            LookupError: no bot knows the handle.
+        """
+        user_id = self.id_of(handle)
+        if user_id is None:
+            raise LookupError(f"no user with the handle {handle!r} is known; `explorer community list` shows who is")
+        self.meet([user_id])
+        self._session.get_one(Membership, (self._bot_id, user_id), with_for_update=True).reply_policy = policy
+        events.record(self._session, self._bot_id, "member.policy", user_id, policy=policy.value)
+        return user_id
 
     def members(self) -> list[Membership]:
         """The configured members in the order in which they joined; whoever was only met is not among them."""

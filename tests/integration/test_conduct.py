@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import random
 from datetime import timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
-from factories import give_checkpoint, give_draft, give_persona, give_seen
+import yaml
+from factories import BOT, give_checkpoint, give_draft, give_persona, give_seen
 from sqlalchemy import select
+from typer.testing import CliRunner
 
 from app import clock, conduct
-from app.config import SafetyConfig, VibeBotConfig
-from app.posting import due_posts, queue_drafts
+from app.cli import app as cli
+from app.config import SafetyConfig, Secrets, VibeBotConfig
+from app.connectors.community_db import CommunityDB
+from app.posting import due_posts, queue_drafts, send_post
+from app.x.types import XUser
+from app.x_interactor import XInteractor
 from dbs.models import Bot, Checkpoint, Draft, Post
 from dbs.session import Database
 from dbs.states import DraftState, Kind, PostState
 
 OTHER_BOT = "77"
+KEYS = Secrets(
+    x_api_key="key", x_api_secret="secret", x_access_token="1000001-token", x_access_token_secret="token-secret"
+)
 
 
 @pytest.fixture
@@ -137,3 +148,37 @@ def test_a_text_without_room_for_the_disclosure_is_refused(
     assert queue_drafts(database, with_safety(config, disclosure="(automated)")) == 0
     with database.transaction() as session:
         assert session.scalars(select(Draft)).one().reject_rule == "too_long"
+
+
+def posted_state(database: Database) -> tuple[str, str | None]:
+    with database.transaction() as session:
+        post = session.scalars(select(Post)).one()
+        return post.state, post.state_reason
+
+
+def test_a_policy_set_by_a_person_holds_back_what_waits(
+    database: Database, config: VibeBotConfig, checkpoint: Checkpoint, database_url: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    with database.transaction() as session:
+        CommunityDB(session, BOT).upsert([XUser(user_id=OTHER_BOT, handle="Chatty")])
+    called(database, checkpoint, 1)
+    assert queue_drafts(database, config) == 1
+    settings = {
+        "user_id": "1000001", "accounts_to_follow": ["a"],
+        "persona": {"name": "E", "description": "d", "tone": "t", "interests": ["i"]},
+    }  # fmt: skip
+    (tmp_path / "explorer.yaml").write_text(yaml.safe_dump(settings))
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    where = ["--config", str(tmp_path / "explorer.yaml")]
+    done = CliRunner().invoke(cli, ["community", "policy", "@chatty", "watch", *where])
+    assert done.exit_code == 0, done.output
+    listed = json.loads(CliRunner().invoke(cli, ["community", "list", "--json", *where]).output)
+    assert [(row["handle"], row["policy"]) for row in listed] == [("Chatty", "watch")]
+    unknown = CliRunner().invoke(cli, ["community", "policy", "nobody", "block", *where])
+    assert (unknown.exit_code, "no user with the handle 'nobody'" in unknown.output) == (1, True)
+    with database.transaction() as session:
+        (post_id,) = session.scalars(select(Post.post_id))
+    nowhere = XInteractor(config.user_id, bot_id=BOT, live=True, secrets=KEYS, db=database)  # a request would fail
+    assert send_post(database, nowhere, config, post_id) == PostState.REJECTED
+    assert posted_state(database) == (PostState.REJECTED, "the author's policy is watch")
