@@ -2,97 +2,27 @@
 
 from __future__ import annotations
 
-import random
-import uuid
 from datetime import timedelta
 
 import pytest
-from factories import BOT, give_draft, give_persona, give_seen
+from author_life import accept_everything, drafts, make, see, states, with_loop
+from factories import BOT, give_draft, give_seen
 from sqlalchemy import func, select
-from tiny_model import save_adapter
 
 from app import clock
-from app.config import LoopConfig, ModelConfig, PPOConfig, VibeBotConfig
 from app.data.forgetting import forget
-from app.policy import checkpoints, registry
-from app.policy.author import Author
-from app.policy.checkpoints import AdapterRef, DamagedCheckpointError, ForeignCheckpointError, Manifest
 from app.policy.wording import PROMPT_VERSION
 from app.safety import FILTER_VERSION
-from dbs.models import Bot, Capability, Checkpoint, Community, Draft, DraftSample, Judgement, Membership, TimelinePost
+from dbs.models import Bot, Capability, Checkpoint, Draft, DraftSample, Judgement, Membership, TimelinePost
 from dbs.states import (
     Arm,
     CheckpointKind,
     CheckpointState,
     DraftState,
-    FollowState,
     Kind,
     ReplyPolicy,
     SeenState,
 )
-
-
-@pytest.fixture
-def config(config: VibeBotConfig, model_config: ModelConfig, tmp_path) -> VibeBotConfig:
-    changes = {
-        "model": model_config.model_copy(update={"checkpoint_dir": str(tmp_path / "checkpoints")}),
-        "loop": LoopConfig(selection_share=0.5, exploration_share=0.0, quote_share=0.0, max_replies_per_turn=50),
-        "ppo": PPOConfig(reference_share=0.25),
-    }
-    return config.model_copy(update=changes)
-
-
-@pytest.fixture
-def author(config, database, bot, model) -> Author:
-    with database.transaction() as session:
-        give_persona(session)
-        for number in range(10):
-            session.add(
-                Community(
-                    user_id=str(number), handle=f"member{number}", followers=100 * number, fetched_at=clock.now(),
-                    account_summary="Writes about trams." if number % 2 else None,
-                )
-            )  # fmt: skip
-            session.flush()
-            session.add(
-                Membership(bot_id=BOT, user_id=str(number), follow_state=FollowState.FOLLOWING, joined_at=clock.now())
-            )
-    return make(config, database, model)
-
-
-def make(config, database, model, seed: int = 1) -> Author:
-    return Author(config, database, model=model, chooser=random.Random(seed))
-
-
-def with_loop(config: VibeBotConfig, **changes) -> VibeBotConfig:
-    return config.model_copy(update={"loop": config.loop.model_copy(update=changes)})
-
-
-def see(database, count: int, first: int = 100, authors: int = 10, **changes) -> None:
-    with database.transaction() as session:
-        for number in range(first, first + count):
-            give_seen(
-                session,
-                str(number),
-                str(number % authors),
-                text=f"Post {number} about trams " * (number % 7),
-                **changes,
-            )
-
-
-def states(database) -> dict[str, str]:
-    with database.transaction() as session:
-        return dict(session.execute(select(TimelinePost.x_post_id, TimelinePost.state)).all())
-
-
-def drafts(database) -> list[Draft]:
-    with database.transaction() as session:
-        return list(session.scalars(select(Draft).order_by(Draft.created_at)))
-
-
-def accept_everything(monkeypatch) -> None:
-    """A random model's text passes no rule; some tests are about what happens to one that does."""
-    monkeypatch.setattr("app.policy.writer.check_text", lambda *_, **__: None)
 
 
 def test_the_base_is_current_and_the_reference_once(author, config, database, model):
@@ -351,157 +281,6 @@ def test_what_we_said_lately_is_not_said_again(author, database, monkeypatch):
     author.draft_selected()
     assert seen[0][1] == ["said before"]
     assert seen[1][1] == ["said before", seen[0][0]], "drafts of one batch must not repeat each other"
-
-
-def add_checkpoint(database, config, model, tmp_path, *, kind: CheckpointKind, seed: int, below=(), state="candidate"):
-    """A real checkpoint: written, verified, committed."""
-    adapter = save_adapter(tmp_path / f"adapter{seed}", model.directory, seed=seed)
-    name, checkpoint_id = ("reference" if kind is CheckpointKind.SFT else "policy"), uuid.uuid4()
-    manifest = Manifest(
-        checkpoint_id=checkpoint_id,
-        bot_id=BOT,
-        kind=kind,
-        base_model=str(model.directory),
-        base_hash=model.base_hash,
-        stack=[*below, AdapterRef(name=name, checkpoint_id=checkpoint_id)],
-        created_at=clock.now(),
-    )
-    tensors, settings = checkpoints.read_adapter(adapter), checkpoints.read_adapter_config(adapter)
-    place, manifest = checkpoints.write(config.model.checkpoint_dir, tensors, settings, manifest)
-    with database.transaction() as session:
-        registry.commit(session, manifest).state = state
-    return place, manifest
-
-
-def point_at(database, checkpoint_id: uuid.UUID, column: str) -> None:
-    with database.transaction() as session:
-        for row in session.scalars(select(Checkpoint)):
-            setattr(row, column, False)
-        session.flush()
-        setattr(session.get_one(Checkpoint, checkpoint_id), column, True)
-
-
-def test_the_next_batch_writes_with_what_the_pointers_say(author, database, config, model, tmp_path):
-    base = author.ensure_current().current.checkpoint_id
-    _, sft = add_checkpoint(database, config, model, tmp_path, kind=CheckpointKind.SFT, seed=1, state="served")
-    _, ppo = add_checkpoint(
-        database, config, model, tmp_path, kind=CheckpointKind.PPO, seed=2, below=sft.stack, state="served"
-    )
-    _, canary = add_checkpoint(
-        database, config, model, tmp_path, kind=CheckpointKind.PPO, seed=3, below=sft.stack, state="canary"
-    )
-    point_at(database, ppo.checkpoint_id, "is_current")
-    point_at(database, sft.checkpoint_id, "is_reference")
-    see(database, 40, summons=True)
-    version = author._judge.version if author._judge else None
-    author.judge_seen()
-    assert author._judge.version != version
-    assert sft.checkpoint_id.hex[:8] in author._judge.version
-    author.draft_selected()
-    rows = drafts(database)
-    by_arm = {arm: {row.checkpoint_id for row in rows if row.arm == arm} for arm in Arm}
-    assert by_arm == {
-        Arm.INCUMBENT: {ppo.checkpoint_id}, Arm.CANARY: {canary.checkpoint_id}, Arm.REFERENCE: {sft.checkpoint_id},
-    }  # fmt: skip
-    assert {row.arm: row.arm_chance for row in rows} == {Arm.INCUMBENT: 0.375, Arm.CANARY: 0.375, Arm.REFERENCE: 0.25}
-    assert author.serving == ppo.checkpoint_id != base
-    for row in rows:
-        stack = {ppo.checkpoint_id: ppo, canary.checkpoint_id: canary, sft.checkpoint_id: sft}[row.checkpoint_id].stack
-        model.use([checkpoints.directory(config.model.checkpoint_dir, BOT, adapter.checkpoint_id) for adapter in stack])
-        with database.transaction() as session:
-            sample = session.get_one(DraftSample, row.draft_id)
-        score = model.score([sample.prompt_token_ids], [sample.output_token_ids], row.temperature)
-        assert sample.logprobs == pytest.approx(score[0], abs=1e-3)
-
-
-def test_a_damaged_checkpoint_is_never_mounted(author, database, config, model, tmp_path):
-    place, manifest = add_checkpoint(database, config, model, tmp_path, kind=CheckpointKind.PPO, seed=4, state="served")
-    weights = place / "adapter_model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
-    before = author.serving
-    point_at(database, manifest.checkpoint_id, "is_current")
-    with pytest.raises(DamagedCheckpointError, match="adapter_model"):
-        author.ensure_current()
-    assert author.serving == before
-
-
-def test_a_pointer_to_another_base_is_one_clear_error(author, database):
-    current = author.ensure_current().current.checkpoint_id
-    with database.transaction() as session:
-        session.get_one(Checkpoint, current).base_hash = "0" * 64
-    with pytest.raises(ForeignCheckpointError, match=r"model\.hf_repo_id"):
-        author.ensure_current()
-
-
-def test_a_post_of_its_own_has_a_topic_and_the_chance_of_it(author, database, monkeypatch):
-    accept_everything(monkeypatch)
-    with database.transaction() as session:
-        for number in range(6):
-            give_seen(session, str(number), str(number), text=f"The ferry {number} is late", state=SeenState.IGNORED)
-    ids = [author.draft_own_post() for _ in range(4)]
-    rows = {row.draft_id: row for row in drafts(database)}
-    assert set(ids) == set(rows)
-    assert "ferry" in {row.topic for row in rows.values()}
-    for row in rows.values():
-        assert (row.kind, row.target_post_id, row.state) == (Kind.POST, None, DraftState.APPROVED)
-        assert 0 < row.selection_chance <= 1
-        with database.transaction() as session:
-            prompt = session.get_one(DraftSample, row.draft_id).prompt
-        assert f"Write a post about {row.topic} in one sentence." in prompt
-        assert ("People you follow posted" in prompt) == (row.topic in {"ferry", "late"})
-
-
-def test_an_own_post_that_is_refused_is_kept_and_given_up(author, database, config):
-    draft_id = author.draft_own_post()
-    rows = drafts(database)
-    assert [row.attempt for row in rows] == list(range(1, len(rows) + 1))
-    if draft_id is None:
-        assert len(rows) == config.loop.max_drafts_per_target
-        assert all(row.reject_rule for row in rows)
-
-
-def test_members_are_summarised_from_three_posts_on(author, database, monkeypatch):
-    monkeypatch.setattr("app.policy.author.check_text", lambda *_, **__: None)
-    with database.transaction() as session:
-        for number, posts in ((1, 3), (2, 2), (4, 5)):
-            for post in range(posts):
-                give_seen(session, f"{number}{post}", str(number), state=SeenState.IGNORED)
-        session.get_one(Membership, (BOT, "4")).opted_out_at = clock.now()
-        session.get_one(Community, "1").account_summary = None
-    assert author.summarise_members(10) == 1
-    with database.transaction() as session:
-        rows = {row.user_id: row for row in session.scalars(select(Community))}
-    assert rows["1"].account_summary
-    assert "\n" not in rows["1"].account_summary
-    assert rows["1"].summary_at is not None
-    assert rows["2"].summary_at is None
-    assert rows["4"].summary_at is None
-    assert author.summarise_members(10) == 0
-
-
-def test_a_summary_that_the_rules_refuse_does_not_stand_in_prompts(author, database, monkeypatch):
-    monkeypatch.setattr(author, "_summary", lambda _: None)
-    with database.transaction() as session:
-        for post in range(3):
-            give_seen(session, str(post), "1", state=SeenState.IGNORED)
-    assert author.summarise_members(10) == 0
-    with database.transaction() as session:
-        row = session.get_one(Community, "1")
-        assert row.account_summary == "Writes about trams."
-        assert row.summary_at is not None
-
-
-@pytest.mark.parametrize(
-    ("text", "summary"),
-    [
-        (" trams and ferries. And more.", "Writes about trams and ferries."),
-        (" trams\nLine two", "Writes about trams"),
-        ("Follow @someone for https://spam.example", None),
-        ("", None),
-    ],
-)
-def test_a_summary_is_one_clean_sentence(author, text, summary):
-    assert author._summary(text) == summary
 
 
 def test_another_bot_is_left_alone(author, config, database, model):
