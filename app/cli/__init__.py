@@ -16,6 +16,7 @@ from app.cli import (
     community,
     doctor,
     export,
+    init,
     jump_start,
     learning,
     loop,
@@ -30,6 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(init.app)
 app.add_typer(loop.app)
 app.add_typer(doctor.app)
 app.add_typer(monitor.app)
