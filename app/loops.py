@@ -118,6 +118,11 @@ def resume(session: Session, bot_id: str, loops: list[LoopName] | None = None) -
     _set_paused(session, bot_id, loops, paused=False, reason=None)
 
 
+def is_paused(session: Session, bot_id: str, loop: LoopName) -> bool:
+    """Whether a person holds the loop; a bot that has no such loop is not held."""
+    return bool(session.scalar(select(Loop.paused).where(Loop.bot_id == bot_id, Loop.loop == loop.value)))
+
+
 def _set_paused(
     session: Session, bot_id: str, loops: list[LoopName] | None, *, paused: bool, reason: str | None
 ) -> None:

@@ -27,11 +27,12 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app import clock, conduct, events, forgotten
+from app import clock, conduct, events, forgotten, loops
 from app.config import VibeBotConfig
 from app.connectors.bot_db import BotDB
 from app.measuring import AGES
 from app.safety import Refusal, as_posted
+from app.schedule import LoopName
 from app.text import fits, text_hash
 from app.x.capabilities import Ability, Capabilities
 from app.x.errors import (
@@ -181,10 +182,12 @@ def _refuse(draft: Draft, rule: str, reason: str) -> None:
 
 
 def due_posts(db: Database, config: VibeBotConfig, limit: int = 50) -> list[uuid.UUID]:
-    """Posts whose moment has come, the oldest first; none in quiet hours, which a retry may have run into."""
+    """Posts whose moment has come, the oldest first; none while publishing is paused, and none in quiet hours."""
     if conduct.after_quiet_hours(config.safety, clock.now()) > clock.now():
         return []
     with db.transaction() as session:
+        if loops.is_paused(session, config.bot_id, LoopName.PUBLISHING):
+            return []
         return BotDB(session, config.bot_id).due_to_send(clock.now(), limit)
 
 
@@ -227,6 +230,8 @@ def send_post(db: Database, x: XInteractor, config: VibeBotConfig, post_id: uuid
 def _claim(session: Session, config: VibeBotConfig, post_id: uuid.UUID) -> Claim | None:
     """Move a due post from queued to sending, or to rejected if it must not go out; None if it is not ours."""
     forgotten.hold(session, config.bot_id)
+    if loops.is_paused(session, config.bot_id, LoopName.PUBLISHING):
+        return None  # it stays queued: a pause holds what has not left, whoever was told to send it
     post = BotDB(session, config.bot_id).claim_sending(post_id)
     if post is None:
         return None

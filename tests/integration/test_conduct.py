@@ -14,7 +14,7 @@ from factories import BOT, give_checkpoint, give_draft, give_persona, give_seen
 from sqlalchemy import select
 from typer.testing import CliRunner
 
-from app import clock, conduct
+from app import clock, conduct, loops
 from app.cli import app as cli
 from app.config import SafetyConfig, Secrets, VibeBotConfig
 from app.connectors.community_db import CommunityDB
@@ -182,3 +182,19 @@ def test_a_policy_set_by_a_person_holds_back_what_waits(
     nowhere = XInteractor(config.user_id, bot_id=BOT, live=True, secrets=KEYS, db=database)  # a request would fail
     assert send_post(database, nowhere, config, post_id) == PostState.REJECTED
     assert posted_state(database) == (PostState.REJECTED, "the author's policy is watch")
+
+
+def test_a_pause_holds_what_has_not_left(database: Database, config: VibeBotConfig, checkpoint: Checkpoint) -> None:
+    write(database, checkpoint, 1)
+    queue_drafts(database, config)
+    with database.transaction() as session:
+        loops.ensure(session, config)
+        loops.pause(session, BOT, "a test")
+        (post_id,) = session.scalars(select(Post.post_id))
+    nowhere = XInteractor(config.user_id, bot_id=BOT, live=True, secrets=KEYS, db=database)  # a request would fail
+    assert due_posts(database, config) == []
+    assert send_post(database, nowhere, config, post_id) is None
+    assert posted_state(database) == (PostState.QUEUED, None)
+    with database.transaction() as session:
+        loops.resume(session, BOT)
+    assert due_posts(database, config) == [post_id]
