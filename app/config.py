@@ -361,8 +361,9 @@ class Secrets(BaseSettings):
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     alert_webhook_url: SecretStr | None = None
     alert_mail_url: SecretStr | None = None
+    console_password: SecretStr | None = None
 
-    @field_validator("alert_webhook_url", "alert_mail_url", mode="before")
+    @field_validator("alert_webhook_url", "alert_mail_url", "console_password", mode="before")
     @classmethod
     def _unset(cls, value: object) -> object:
         return None if value == "" else value  # compose passes on what is not set as an empty text

@@ -23,8 +23,9 @@ SANDBOX_BOT_ID = "1000001"
 
 
 def passwords() -> dict[str, str]:
-    """What the servers ask for. Safe in a URL, where two of them stand."""
-    return {name: secrets.token_urlsafe(24) for name in ("POSTGRES_PASSWORD", "REDIS_PASSWORD", "FLOWER_PASSWORD")}
+    """What the servers and the pages ask for. Safe in a URL, where two of them stand."""
+    names = ("POSTGRES_PASSWORD", "REDIS_PASSWORD", "FLOWER_PASSWORD", "CONSOLE_PASSWORD")
+    return {name: secrets.token_urlsafe(24) for name in names}
 
 
 def for_sandbox() -> dict[str, str]:

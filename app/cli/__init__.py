@@ -14,6 +14,7 @@ from app.cli import (
     backtest,
     checkpoints,
     community,
+    console,
     doctor,
     export,
     init,
@@ -35,6 +36,7 @@ app.add_typer(init.app)
 app.add_typer(loop.app)
 app.add_typer(doctor.app)
 app.add_typer(monitor.app)
+app.add_typer(console.app)
 app.add_typer(approval.app)
 app.add_typer(backtest.app)
 app.add_typer(sandbox.app)

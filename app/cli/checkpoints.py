@@ -96,15 +96,10 @@ def prune(
 
 
 def _announce(checkpoint_id: uuid.UUID) -> None:
-    """Tell the running bot. It would see the pointer at its next batch anyway, so a broker that is down is no error."""
-    from kombu.exceptions import OperationalError
-
-    from app.celery import app as celery
+    from app.reloading import announce
 
     typer.echo(f"{checkpoint_id} is current")
-    try:
-        celery.control.broadcast("reload_checkpoint")
-    except OperationalError:
+    if not announce():
         typer.echo("the broker does not answer; the bot swaps at its next batch", err=True)
 
 

@@ -21,7 +21,7 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     env_file, port = tmp_path_factory.mktemp("compose") / ".env", free_port()
     subprocess.run(["make", "--silent", "env", f"OUT={env_file}"], check=True, cwd=ROOT)
     with env_file.open("a") as file:
-        file.write(f"FLOWER_PORT={port}\nMETRICS_PORT={free_port()}\n")
+        file.write(f"FLOWER_PORT={port}\nMETRICS_PORT={free_port()}\nCONSOLE_PORT={free_port()}\n")
     stack = Compose(env_file, port)
     try:
         stack.up("--build")

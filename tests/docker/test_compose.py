@@ -12,7 +12,7 @@ from compose_stack import IO_WORKERS, KILL_CHILDREN, Compose
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 
-OURS = ("beat", "io-worker", "gpu-worker", "flower", "monitor", "sandbox")
+OURS = ("beat", "io-worker", "gpu-worker", "flower", "monitor", "console", "sandbox")
 POSTED = "select x_post_id from bot_db where state = 'posted'"
 KEYS = {"bot_db": "post_id", "drafts": "draft_id", "community_db": "user_id", "checkpoints": "checkpoint_id"}
 IN_FLIGHT = "select post_id from bot_db where state = 'sending'"

@@ -54,7 +54,7 @@ def test_two_envs_share_no_secret(tmp_path: Path) -> None:
         make_env("--out", str(tmp_path / name))
     one, two = written(tmp_path / "one"), written(tmp_path / "two")
     secret = [name for name in one if "PASSWORD" in name or name.startswith("X_A")]
-    assert len(secret) == 7
+    assert len(secret) == 8
     assert not [name for name in secret if one[name] == two[name] or len(one[name]) < 20]
 
 

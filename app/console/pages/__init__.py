@@ -1,0 +1,1 @@
+"""A file per page: its queries, its view, its actions."""
