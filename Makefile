@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo prove up env test test-proofs test-docker bench lint format docs clean
+.PHONY: demo prove up env test test-browser test-proofs test-docker bench lint format docs clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed: install Python 3.11, or set PYTHON=..."; exit 1; }
@@ -40,6 +40,10 @@ bench: $(INSTALLED)
 
 test-proofs: $(INSTALLED)
 	$(BIN)/pytest -m proof
+
+test-browser: $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[browser]'
+	$(BIN)/pytest -m browser tests/console
 
 test-docker: $(INSTALLED)
 	$(BIN)/pytest -m docker tests/docker

@@ -21,6 +21,8 @@ STYLE = Style(
     foreground_strong="#808890",
     foreground_subtle="#a0a8b0",
     colors=("#2f7fd6",),
+    guide_stroke_color="#80889050",
+    major_guide_stroke_color="#80889080",
     font_family="system-ui, sans-serif",
     label_font_size=11,
     major_label_font_size=11,
@@ -57,12 +59,23 @@ def bars(title: str, points: Sequence[tuple[str, float]]) -> bytes:
 
 def intervals(title: str, points: Sequence[Measured]) -> bytes:
     """Points with whiskers."""
-    chart = pygal.Line(title=title, stroke=False, dots_size=4, **_labels([point.label for point in points]))
+    chart = pygal.Line(
+        title=title, stroke=False, dots_size=4, range=_range(points), **_labels([point.label for point in points])
+    )
     chart.add(
         title,
         [{"value": round(p.value, 4), "ci": {"low": round(p.low, 4), "high": round(p.high, 4)}} for p in points],
     )
     return _rendered(chart)
+
+
+def _range(points: Sequence[Measured]) -> tuple[float, float] | None:
+    """All that the whiskers reach; pygal itself looks at the points alone."""
+    if not points:
+        return None
+    low, high = min(point.low for point in points), max(point.high for point in points)
+    margin = (high - low) / 10 or 1.0
+    return low - margin, high + margin
 
 
 def _labels(labels: list[str]) -> dict[str, Any]:

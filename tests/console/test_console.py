@@ -3,68 +3,29 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 import uuid
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 import requests
-import uvicorn
-from factories import BOT, give_checkpoint, give_draft, give_persona, give_seen
+from console_life import PASSWORD, waiting
+from factories import BOT, give_checkpoint, give_draft, give_seen
 from sqlalchemy import select
 
-from app import clock, loops
-from app.celery import app as celery_app
-from app.config import SafetyConfig, VibeBotConfig
+from app import clock
+from app.config import VibeBotConfig
 from app.connectors.community_db import CommunityDB
 from app.console import security
-from app.console.server import create
-from app.context import BotContext
 from app.learning.reward import refusal_terms
-from app.local.servers import free_port
 from app.posting import queue_drafts
 from app.x.types import XUser
-from dbs.models import Bot, Checkpoint, Draft, Event, GateVerdict, LedgerEntry, Loop, Membership, Post, Reward
+from dbs.models import Checkpoint, Draft, Event, GateVerdict, LedgerEntry, Loop, Membership, Post, Reward
 from dbs.session import Database
 from dbs.states import DraftState, Kind
 
-PASSWORD = "a-password-of-the-console"
 PAGES = ("/", "/feed", "/feed?show=ignored", "/feed?show=refused", "/approvals", "/learning", "/community", "/costs")
 NASTY = '<script>alert("1")</script> & <img src=x onerror=alert(2)>'
-
-
-@pytest.fixture
-def config(config: VibeBotConfig) -> VibeBotConfig:
-    return config.model_copy(update={"safety": SafetyConfig(approval=True, min_pause=0)})
-
-
-@pytest.fixture
-def checkpoint(database: Database, bot: Bot, config: VibeBotConfig) -> Checkpoint:
-    with database.transaction() as session:
-        give_persona(session)
-        loops.ensure(session, config)
-        return give_checkpoint(session)
-
-
-@pytest.fixture
-def url(
-    config: VibeBotConfig, database: Database, checkpoint: Checkpoint, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[str]:
-    monkeypatch.setenv("EXPLORER_CONFIG", "explorer.example.yaml")
-    for setting in ("broker_url", "broker_read_url", "broker_write_url"):
-        monkeypatch.setattr(celery_app.conf, setting, redis_url)
-    port = free_port()
-    app = create(BotContext(config, db=database), PASSWORD)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
 
 
 class Browser(requests.Session):
@@ -94,13 +55,6 @@ def browser(url: str) -> Browser:
     browser = Browser(url)
     assert browser.sign_in().status_code == 200
     return browser
-
-
-def waiting(database: Database, config: VibeBotConfig, checkpoint: Checkpoint, text: str) -> uuid.UUID:
-    with database.transaction() as session:
-        draft = give_draft(session, checkpoint, text)
-    queue_drafts(database, config)
-    return draft.draft_id
 
 
 def kinds(database: Database) -> set[str]:

@@ -26,7 +26,7 @@ def page(request: Request) -> Response:
         "now.html",
         seen=seen,
         alarms=alarms(seen, bot.config),
-        held=all(loop.paused for loop in seen.loops),
+        held=sum(loop.paused for loop in seen.loops),
         waiting=waiting_count(bot),
     )
 

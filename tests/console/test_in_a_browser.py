@@ -1,0 +1,136 @@
+"""The console in a real browser: what a person does, at two widths and in both colour schemes, judged by axe, too.
+
+Screenshots are left in `data/screenshots`, to be looked at.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from console_life import PASSWORD, waiting
+from factories import give_checkpoint, give_draft, give_seen
+from sqlalchemy import select
+
+from app import clock
+from app.config import VibeBotConfig
+from app.connectors.community_db import CommunityDB
+from app.posting import queue_drafts
+from app.x.types import XUser
+from dbs.models import Checkpoint, GateVerdict, LedgerEntry, Loop, Post, Reward
+from dbs.session import Database
+
+playwright = pytest.importorskip("playwright.sync_api", reason="pip install '.[browser]', or `make test-browser`")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install '.[browser]'")
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+SCREENSHOTS = Path("data/screenshots")
+PAGES = ("/", "/feed", "/feed?show=refused", "/approvals", "/learning", "/community", "/costs")
+LOOKS = [(width, scheme) for width in (390, 1440) for scheme in ("light", "dark")]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[object]:
+    found = next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    )
+    if found is None:
+        pytest.skip("no Chromium on the path: install the package chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def lived(database: Database, config: VibeBotConfig, checkpoint: Checkpoint) -> None:
+    """Something on every page."""
+    with database.transaction() as session:
+        CommunityDB(session, "explorer").upsert([XUser(user_id="7", handle="ada", bio="trams", followers=900)])
+        CommunityDB(session, "explorer").meet(["7"])
+        give_seen(session, "55", "7")
+        candidate = give_checkpoint(session, kind="ppo", state="refused", is_current=False, is_reference=False)
+        for number in range(5):
+            draft = give_draft(session, checkpoint, f"Draft {number} that a rule refused.", state="rejected",
+                               reject_rule="link", reject_reason="it holds a link")  # fmt: skip
+            session.add(Reward(draft_id=draft.draft_id, bot_id="explorer", reward_version="1", reward=number / 5 - 1,
+                               computed_at=clock.now(), terms={}))  # fmt: skip
+        session.add(LedgerEntry(bot_id="explorer", endpoint="GET /2/tweets", at=clock.now(), reserved_usd=1,
+                                cost_usd=0.25, units=50, outcome="ok"))  # fmt: skip
+        session.add(GateVerdict(
+            bot_id="explorer", checkpoint_id=candidate.checkpoint_id, incumbent_id=checkpoint.checkpoint_id,
+            profile="production", passed=False, numbers={"ess": 71.5}, reasons=["words: 9, at least 11"],
+            judged_at=clock.now(),
+            samples=[{"kind": "reply", "answers": "The comet passes tonight.", "incumbent": "Low in the east?",
+                      "candidate": "Comets!", "candidate_refused_by": None}],
+        ))  # fmt: skip
+    waiting(database, config, checkpoint, "The first text that waits.")
+    waiting(database, config, checkpoint, "The second text that waits.")
+
+
+@pytest.fixture(params=LOOKS, ids=lambda look: f"{look[0]}-{look[1]}")
+def page(request: pytest.FixtureRequest, chromium: object, url: str, lived: None) -> Iterator[object]:
+    width, scheme = request.param
+    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, base_url=url)
+    page = context.new_page()
+    page.look, page.complaints = f"{width}-{scheme}", []
+    page.on("console", lambda said: page.complaints.append(said.text) if said.type in {"error", "warning"} else None)
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.goto("/login")
+    page.get_by_label("Password of the console").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    yield page
+    context.close()
+
+
+def test_every_page_can_be_read_by_anybody(page) -> None:
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    for path in PAGES:
+        page.goto(path)
+        name = path.strip("/").replace("?show=", "-") or "now"
+        page.screenshot(path=SCREENSHOTS / f"{name}-{page.look}.png", full_page=True)
+        found = axe.Axe().run(page).response["violations"]
+        assert [(item["id"], item["nodes"][0]["html"]) for item in found] == [], path
+        sideways = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert page.evaluate(sideways) == 0, f"{path} scrolls sideways"
+    page.goto("/learning")
+    page.get_by_role("link", name="ppo").first.click()
+    page.screenshot(path=SCREENSHOTS / f"checkpoint-{page.look}.png", full_page=True)
+    assert page.get_by_text("words: 9, at least 11").is_visible()
+    assert axe.Axe().run(page).response["violations"] == []
+    assert page.complaints == []
+
+
+def test_a_draft_is_approved_by_keys(page, database: Database, config: VibeBotConfig) -> None:
+    page.goto("/approvals")
+    page.keyboard.press("j")
+    page.keyboard.press("e")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("As a person says it.")
+    page.keyboard.press("Escape")
+    with page.expect_navigation():
+        page.keyboard.press("a")
+    page.keyboard.press("j")
+    with page.expect_navigation():
+        page.keyboard.press("r")
+    assert page.get_by_text("No draft waits for a person.").is_visible()
+    assert queue_drafts(database, config) == 1
+    with database.transaction() as session:
+        assert session.scalars(select(Post.content)).all() == ["As a person says it."]
+    assert page.complaints == []
+
+
+def test_the_bot_is_held_and_let_go_and_the_page_keeps_itself_fresh(page, database: Database) -> None:
+    page.goto("/")
+    page.get_by_label("Why").fill("a look")
+    page.get_by_role("button", name="Pause everything").click()
+    assert page.get_by_text("paused", exact=True).is_visible()
+    with database.transaction() as session:
+        assert all(session.scalars(select(Loop.paused)))
+        for row in session.scalars(select(Loop)):
+            row.paused = False
+    page.get_by_role("button", name="Pause everything").wait_for(timeout=15_000)  # nobody has touched the page
+    assert page.complaints == []
