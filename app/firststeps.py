@@ -15,6 +15,7 @@ from app.loading import parse_config
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE, ENV_EXAMPLE = ROOT / "explorer.example.yaml", ROOT / ".env.example"
+KEY = re.compile(r"[A-Za-z0-9_-]*")
 KEYS = ("X_API_KEY", "X_API_SECRET", "X_ACCESS_TOKEN", "X_ACCESS_TOKEN_SECRET")
 
 
@@ -85,10 +86,17 @@ def _replaced(text: str, key: str, value: Any) -> str:
 
 
 def env_text(answers: Answers) -> str:
-    """The `.env`, with the keys in it."""
+    """The `.env`, with the keys in it.
+
+    Raises:
+        FirstStepsError: one of them cannot be a key of X; the message does not show it.
+    """
     text = ENV_EXAMPLE.read_text(encoding="utf-8")
     for name in KEYS:
-        text = re.sub(rf"^{name}=.*$", lambda _, name=name: f"{name}={answers.keys.get(name, '')}", text, flags=re.M)
+        key = answers.keys.get(name, "")
+        if not KEY.fullmatch(key):
+            raise FirstStepsError(f"{name}: that is no key of X; copy it again from the developer portal")
+        text = re.sub(rf"^{name}=.*$", f"{name}={key}", text, flags=re.MULTILINE)
     return text
 
 
@@ -96,12 +104,13 @@ def write(answers: Answers, config_file: Path, env_file: Path) -> VibeBotConfig:
     """Write both files or none; neither is ever overwritten.
 
     Raises:
-        FirstStepsError: one of them is there already.
+        FirstStepsError: one of them is there already, or a key cannot be one.
         ConfigError: an answer cannot be used.
     """
     text, config = config_text(answers)
+    env = env_text(answers)
     refuse_existing(config_file, env_file)
-    _create(env_file, env_text(answers), mode=0o600)
+    _create(env_file, env, mode=0o600)
     try:
         _create(config_file, text, mode=0o644)
     except OSError:

@@ -31,7 +31,7 @@ class _Login(AuthenticationBackend):
 def mount(app: FastAPI, bot: BotContext, key: str) -> None:
     """Put a page for every table under /admin."""
     admin = Admin(app, bot.db.engine, title="Explorer: tables", authentication_backend=_Login(key))
-    for mapper in sorted(Base.registry.mappers, key=lambda mapper: mapper.local_table.name):
+    for mapper in sorted(Base.registry.mappers, key=lambda mapper: str(mapper.class_.__tablename__)):
         admin.add_view(_view(mapper.class_))
 
 

@@ -77,6 +77,14 @@ def test_an_answer_that_cannot_be_used_is_named_and_nothing_is_written() -> None
     assert list(Path().iterdir()) == []
 
 
+def test_a_key_that_cannot_be_one_is_named_and_not_shown() -> None:
+    code, output = init("an-api-key", "two words", "1000001-token", "a-token-secret", "NASA", *PERSONA)
+    assert code == 1
+    assert "X_API_SECRET: that is no key of X" in output
+    assert "two words" not in output
+    assert list(Path().iterdir()) == []
+
+
 def test_no_answer_breaks_out_of_its_setting() -> None:
     nasty = 'a"\nlive: true\n# '
     answers = Answers("1", ["a"], "E", "d: {x}", "- t", [nasty.strip()], {})

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import Response
-from sqlalchemy import Select, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.console.rendering import bot_of, render
@@ -85,7 +85,7 @@ def reward(request: Request, draft_id: uuid.UUID) -> Response:
 
 def _drafted(session: Session, bot_id: str, show: Shown, before: datetime | None) -> list[Item]:
     state = Draft.state == DraftState.REJECTED if show is Shown.REFUSED else Draft.state == DraftState.USED
-    statement: Select[tuple[Draft, Post, TimelinePost, str, Judgement]] = (
+    statement = (
         select(Draft, Post, TimelinePost, Community.handle, Judgement)
         .outerjoin(Post, Post.draft_id == Draft.draft_id)
         .outerjoin(
@@ -100,7 +100,7 @@ def _drafted(session: Session, bot_id: str, show: Shown, before: datetime | None
     if before is not None:
         statement = statement.where(Draft.created_at < before)
     rows = session.execute(statement).all()
-    post_ids = [post.post_id for _, post, *_ in rows if post is not None]
+    post_ids = [row[1].post_id for row in rows if row[1] is not None]
     earned, answers = _newest_counts(session, post_ids), _answers(session, post_ids)
     return [
         Item(
