@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import FastAPI, Form, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.middleware.sessions import SessionMiddleware
@@ -89,4 +89,4 @@ def _to_login(_: Request, __: Exception) -> Response:
 
 def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - Starlette calls this for no other
-    return HTMLResponse(render(request, "problem.html", problem=error.detail).body, error.status_code)
+    return render(request, "problem.html", status=error.status_code, problem=error.detail)

@@ -16,11 +16,8 @@ router = APIRouter(prefix="/approvals")
 
 
 @router.get("", dependencies=[SignedIn])
-def page(request: Request, problem: str | None = None) -> Response:
-    bot = bot_of(request)
-    with bot.db.transaction() as session:
-        items = approval.waiting(session, bot.config.bot_id)
-    return render(request, "approvals.html", items=items, needed=bot.config.safety.approval, problem=problem)
+def page(request: Request) -> Response:
+    return _page(request)
 
 
 @router.post("/{draft_id}/approve", dependencies=[OwnForm])
@@ -50,8 +47,14 @@ def reject(request: Request, draft_id: uuid.UUID, reason: Annotated[str, Form()]
     return RedirectResponse("/approvals", 303)
 
 
+def _page(request: Request, *, status: int = 200, problem: str | None = None) -> Response:
+    bot = bot_of(request)
+    with bot.db.transaction() as session:
+        items = approval.waiting(session, bot.config.bot_id)
+    needed = bot.config.safety.approval
+    return render(request, "approvals.html", status=status, items=items, needed=needed, problem=problem)
+
+
 def _with_problem(request: Request, error: Exception) -> Response:
     """The page again, with what was wrong, instead of an error that loses the way back."""
-    answer = page(request, problem=str(error))
-    answer.status_code = 409
-    return answer
+    return _page(request, status=409, problem=str(error))
