@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import yaml
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message as MailHandler
@@ -89,6 +90,9 @@ def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def broker(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty broker: what other tests have sent and nobody took is gone."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushdb()
     point_at(redis_url, monkeypatch)
 
 
