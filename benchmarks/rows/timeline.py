@@ -64,7 +64,8 @@ def one_by_one(settings: Settings, probe: Probe) -> Measured:
     probe.imported()
     tokenizer: Any = AutoTokenizer.from_pretrained(MODEL)
     dtype = dtype_of(ModelConfig(hf_repo_id=MODEL, device="cpu"), torch.device("cpu"))
-    model: Any = AutoModelForCausalLM.from_pretrained(MODEL, dtype=dtype).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(MODEL, dtype=dtype)
+    model.eval()
     prompts, texts = _builder(tokenizer), _posts(settings)
 
     def generate(token_ids: list[int], longest: int, **how: Any) -> int:
