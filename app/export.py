@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import Table, select
 from sqlalchemy.orm import Session
 
-from dbs.models import Membership
+from dbs.models import Bot, Membership
 from dbs.models.base import Base
 
 ROWS_AT_A_TIME = 1000
@@ -55,14 +55,18 @@ def export(session: Session, bot_id: str, directory: Path, names: Sequence[str] 
 
 
 def _write(session: Session, bot_id: str, table: Table, file: Path) -> int:
+    """By the row, where `app/measuring.py` writes a post's few answers at once: a table may be larger than memory."""
     aside, count = file.with_suffix(".partial"), 0
-    with aside.open("w", encoding="utf-8") as output:
-        for row in _rows(session, bot_id, table):
-            output.write(json.dumps(row, default=_plain, ensure_ascii=False) + "\n")
-            count += 1
-        output.flush()
-        os.fsync(output.fileno())
-    aside.rename(file)
+    try:
+        with aside.open("w", encoding="utf-8") as output:
+            for row in _rows(session, bot_id, table):
+                output.write(json.dumps(row, default=_plain, ensure_ascii=False) + "\n")
+                count += 1
+            output.flush()
+            os.fsync(output.fileno())
+        aside.rename(file)
+    finally:
+        aside.unlink(missing_ok=True)
     return count
 
 
@@ -73,6 +77,9 @@ def _rows(session: Session, bot_id: str, table: Table) -> Iterator[dict[str, Any
     elif "user_id" in table.c:  # profiles are shared between bots: those of its community
         mine = select(Membership.user_id).where(Membership.bot_id == bot_id)
         statement = statement.where(table.c.user_id.in_(mine))
+    elif "account" in table.c:  # windows are an account's, or the app's
+        account = select(Bot.user_id).where(Bot.bot_id == bot_id).scalar_subquery()
+        statement = statement.where(table.c.account.in_([account, "app"]))
     stream = session.execute(statement, execution_options={"yield_per": ROWS_AT_A_TIME})
     for row in stream.mappings():
         yield dict(row)

@@ -22,6 +22,7 @@ from app.x.types import XUser
 from dbs.models import Checkpoint, GateVerdict, LedgerEntry, Loop, Post, Reward
 from dbs.session import Database
 
+# `make test` collects this file without running it, and has no Playwright: `make test-browser` installs it.
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install '.[browser]', or `make test-browser`")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install '.[browser]'")
 
@@ -38,7 +39,7 @@ def chromium() -> Iterator[object]:
         (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
     )
     if found is None:
-        pytest.skip("no Chromium on the path: install the package chromium")
+        pytest.fail("no Chromium on the path: install the package chromium")  # who runs these has asked for a browser
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield browser

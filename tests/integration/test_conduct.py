@@ -164,11 +164,7 @@ def test_a_policy_set_by_a_person_holds_back_what_waits(
         CommunityDB(session, BOT).upsert([XUser(user_id=OTHER_BOT, handle="Chatty")])
     called(database, checkpoint, 1)
     assert queue_drafts(database, config) == 1
-    settings = {
-        "user_id": "1000001", "accounts_to_follow": ["a"],
-        "persona": {"name": "E", "description": "d", "tone": "t", "interests": ["i"]},
-    }  # fmt: skip
-    (tmp_path / "explorer.yaml").write_text(yaml.safe_dump(settings))
+    (tmp_path / "explorer.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
     monkeypatch.setenv("DATABASE_URL", database_url)
     where = ["--config", str(tmp_path / "explorer.yaml")]
     done = CliRunner().invoke(cli, ["community", "policy", "@chatty", "watch", *where])

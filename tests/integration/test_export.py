@@ -69,12 +69,10 @@ def test_some_tables_and_what_is_there_already(lived: Database, tmp_path: Path) 
     assert [file.name for file in tmp_path.iterdir()] == ["drafts.jsonl"]
 
 
-def test_the_command(lived: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {
-        "user_id": "1000001", "accounts_to_follow": ["a"],
-        "persona": {"name": "E", "description": "d", "tone": "t", "interests": ["i"]},
-    }  # fmt: skip
-    (tmp_path / "explorer.yaml").write_text(yaml.safe_dump(settings))
+def test_the_command(
+    lived: Database, config: VibeBotConfig, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "explorer.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
     monkeypatch.setenv("DATABASE_URL", database_url)
     command = ["export", str(tmp_path / "out"), "--table", "bot_db", "--config", str(tmp_path / "explorer.yaml")]
     done = CliRunner().invoke(cli, command)
