@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 import uvicorn
+from celery_broker import point_at
 from console_life import PASSWORD
 from factories import give_checkpoint, give_persona
 
 from app import loops
-from app.celery import app as celery_app
 from app.config import SafetyConfig, VibeBotConfig
 from app.console.server import create
 from app.context import BotContext
@@ -38,9 +38,7 @@ def checkpoint(database: Database, bot: Bot, config: VibeBotConfig) -> Checkpoin
 def url(
     config: VibeBotConfig, database: Database, checkpoint: Checkpoint, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
-    monkeypatch.setenv("EXPLORER_CONFIG", "explorer.example.yaml")
-    for setting in ("broker_url", "broker_read_url", "broker_write_url"):
-        monkeypatch.setattr(celery_app.conf, setting, redis_url)
+    point_at(redis_url, monkeypatch)
     port = free_port()
     app = create(BotContext(config, db=database), PASSWORD)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))

@@ -22,6 +22,7 @@ import redis
 import yaml
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message as MailHandler
+from celery_broker import point_at
 from factories import BOT, give_checkpoint, give_draft, give_persona
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -42,7 +43,6 @@ from dbs.session import Database
 from dbs.states import PostState, RunKind, RunState
 from workers.health import Unhealthy, check_monitor
 
-ROOT = Path(__file__).parents[2]
 STOPPED = Alarm("stopped", "the bot was stopped: by hand")
 
 
@@ -79,13 +79,6 @@ def hook() -> Iterator[Hook]:
     yield server
     server.shutdown()
     server.server_close()
-
-
-def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the app of this process speak to a broker."""
-    monkeypatch.setenv("EXPLORER_CONFIG", str(ROOT / "explorer.example.yaml"))  # its settings are read on first use
-    for setting in ("broker_url", "broker_read_url", "broker_write_url"):
-        monkeypatch.setattr(celery_app.conf, setting, url)
 
 
 @pytest.fixture
