@@ -25,7 +25,7 @@ from app.local.lift import Measurement
 from app.local.observer import Observer
 from app.local.oracle import Oracle
 from app.local.report import report
-from app.local.sandboxed import BOT_ID, sandbox_config
+from app.local.sandboxed import BOT_ID, sandbox_config, time_lapse_config
 from app.local.servers import EmbeddedPostgres
 from app.local.stack import alone, end_on_signals
 from app.local.virtual import START, Mechanism, VirtualLoop, virtual_loop
@@ -84,10 +84,11 @@ def backtest_config(directory: Path, plan: Plan, handles: list[str]) -> VibeBotC
     It reads seldom and answers most of what it reads: large batches are written faster, and judging a post takes half
     as long as answering it. Who is answered is not part of what is learnt.
 
-    Rewards at four hours: by then five sixths of what a post will earn is there, and an update learns from what the
-    policy of today wrote and not that of two updates ago.
+    It learns as the demo does. Rewards at four hours: by then five sixths of what a post will earn is there, and an
+    update learns from what the policy of today wrote and not that of two updates ago.
     """
     settings = sandbox_config(directory, plan.model)
+    learning = time_lapse_config(directory, plan.model)["ppo"]
     settings["persona"] = {**settings["persona"], "adaptive": False}
     return parse_config(
         {
@@ -114,8 +115,8 @@ def backtest_config(directory: Path, plan: Plan, handles: list[str]) -> VibeBotC
                 "min_pause": 0,
             },
             "ppo": {
+                **learning,
                 "gate": plan.gate,
-                "reward_age": 240,
                 "min_samples": DRAFTS_PER_UPDATE,
                 "max_samples": DRAFTS_PER_UPDATE * 3 // 2,
             },
