@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo prove up env test test-browser test-proofs test-docker bench lint format docs clean
+.PHONY: demo prove up env test test-browser test-proofs test-gpu test-docker bench lint format docs clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed: install Python 3.11, or set PYTHON=..."; exit 1; }
@@ -34,9 +34,9 @@ env:
 test: $(INSTALLED)
 	$(BIN)/pytest
 
-# BENCH="ppo ..." picks rows; the default is all of them.
+# BENCH="ppo ..." picks rows; the default is all that need no GPU, with GPU=1 all that need one.
 bench: $(INSTALLED)
-	$(BIN)/python -m benchmarks $(BENCH)
+	$(BIN)/python -m benchmarks $(if $(GPU),--gpu) $(BENCH)
 
 test-proofs: $(INSTALLED)
 	$(BIN)/pytest -m proof
@@ -44,6 +44,10 @@ test-proofs: $(INSTALLED)
 test-browser: $(INSTALLED)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[browser]'
 	$(BIN)/pytest -m browser tests/console
+
+# Needs an NVIDIA GPU, and a torch that was built for it in the environment.
+test-gpu: $(INSTALLED)
+	$(BIN)/pytest -m gpu tests/gpu
 
 test-docker: $(INSTALLED)
 	$(BIN)/pytest -m docker tests/docker

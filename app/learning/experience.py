@@ -57,7 +57,7 @@ def prepare(model: Any, samples: Sequence[Sample], config: PPOConfig, banned: Te
     Raises:
         TrainingError: no sample is as likely as it was when it was written.
     """
-    batches = micro_batches(samples, config.micro_batch_size)
+    batches = micro_batches(samples, config.micro_batch_size, banned.device)
     with acting_as(model, reference_stack(model)):
         reference = score(model, samples, banned, batches)
     proximal = reference
@@ -98,7 +98,7 @@ def prepare(model: Any, samples: Sequence[Sample], config: PPOConfig, banned: Te
         "objective/kl_behaviour": float(k3(prox - mu).sum(1).mean()),
         "objective/kl": float(k3(ref - prox).sum(1).mean()),
     }
-    again = micro_batches(chosen, config.micro_batch_size) if len(kept) < len(samples) else batches
+    again = micro_batches(chosen, config.micro_batch_size, banned.device) if len(kept) < len(samples) else batches
     return Experience(chosen, mu, prox, ref, weight, advantage, again, facts)
 
 

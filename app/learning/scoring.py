@@ -23,6 +23,11 @@ from app.policy.prefixes import MIN_SHARED, alike, common_prefix
 # Of one forward pass, padding included and the shared prefix not. What is kept for the way back is some 1.5 MB a token
 # with SmolLM2-135M; a batch of sixteen long conversations took 6 GB.
 MAX_TOKENS = 1536
+# On a GPU: 1,500 tokens of SmolLM2-360M keep 2.4 GB, and a pass is 0.1 s of starting kernels whatever its size.
+MAX_GPU_TOKENS = 8192
+CPU = torch.device("cpu")
+# A mask of four dimensions, because transformers would make one of [tokens, tokens] if it were given none.
+UNREAD = torch.empty(1, 1, 1, 1)
 
 
 def policy_stack(model: Any) -> list[str]:
@@ -58,13 +63,14 @@ def acting_as(model: Any, stack: Sequence[str], *, trainable: str | None = None)
             yield
 
 
-def micro_batches(samples: Sequence[Sample], size: int) -> list[list[int]]:
+def micro_batches(samples: Sequence[Sample], size: int, device: torch.device = CPU) -> list[list[int]]:
     """Indices of the samples, in batches of one author, of prompts that begin alike, and of like lengths.
 
-    No batch has more than `size` samples, nor, if it has two, more than MAX_TOKENS tokens of their own. The batches are
-    the same in every pass: a batch of another shape rounds otherwise, and bf16 rounding adds up to tenths of a nat over
-    a post (TRL issue 6789).
+    No batch has more than `size` samples, nor, if it has two, more tokens of their own than a pass on such a device is
+    to have. The batches are the same in every pass: a batch of another shape rounds otherwise, and bf16 rounding adds
+    up to tenths of a nat over a post (TRL issue 6789).
     """
+    most = MAX_GPU_TOKENS if device.type == "cuda" else MAX_TOKENS
     batches: list[list[int]] = []
     for author in sorted({sample.author for sample in samples}):
         own = [i for i, sample in enumerate(samples) if sample.author == author]
@@ -74,7 +80,7 @@ def micro_batches(samples: Sequence[Sample], size: int) -> list[list[int]]:
             lengths = {i: len(samples[i].prompt_ids) + len(samples[i].output_ids) - shared for i in members}
             batch: list[int] = []
             for i in sorted(members, key=lambda i: (lengths[i], i)):
-                if batch and (len(batch) == size or (len(batch) + 1) * lengths[i] > MAX_TOKENS):
+                if batch and (len(batch) == size or (len(batch) + 1) * lengths[i] > most):
                     batches.append(batch)
                     batch = []
                 batch.append(i)
@@ -158,24 +164,29 @@ class _TargetLogprobs(torch.autograd.Function):
 def _predicting_states(model: Any, batch: Sequence[Sample], device: torch.device) -> Tensor:
     """Last hidden states at the positions that predict an output token, of shape [all output tokens, width].
 
-    What all prompts begin with (the persona) is run once for the whole batch. Padding is on the right, where a causal
-    model cannot see it, so that no mask is needed and positions are plain.
+    What all prompts begin with (the persona) is read once for the whole batch, in the same pass. Padding is on the
+    right, where a causal model cannot see it, so that no mask is needed and positions are plain.
     """
     base = _base(model)
     if base.config._attn_implementation != shared_attention.NAME:
         base.set_attn_implementation(shared_attention.NAME)  # any other would copy the prefix for every row
-    decoder = base.get_decoder()
     shared = common_prefix([sample.prompt_ids for sample in batch]) if len(batch) > 1 else 0
-    prefix = None
-    if shared >= MIN_SHARED:
-        tokens = torch.tensor([list(batch[0].prompt_ids[:shared])], device=device)
-        prefix = decoder(input_ids=tokens, use_cache=True).past_key_values
-    else:
-        shared = 0
+    shared = shared if shared >= MIN_SHARED else 0
     rows = [torch.tensor([*s.prompt_ids[shared:], *s.output_ids[:-1]], device=device) for s in batch]
     tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     positions = shared + torch.arange(tokens.shape[1], device=device)[None].expand_as(tokens)
-    hidden = decoder(input_ids=tokens, position_ids=positions, use_cache=False, shared_prefix=prefix).last_hidden_state
+    read: dict[str, Any] = {"input_ids": tokens, "position_ids": positions}
+    if shared:
+        prefix = torch.tensor(batch[0].prompt_ids[:shared], device=device)
+        read = {
+            "input_ids": torch.cat((prefix, tokens.flatten()))[None],
+            "position_ids": torch.cat((torch.arange(shared, device=device), positions.flatten()))[None],
+            "packed": shared_attention.Packed(shared, len(batch)),
+            "attention_mask": UNREAD,
+        }
+    hidden = base.get_decoder()(use_cache=False, **read).last_hidden_state
+    if shared:
+        hidden = hidden[0, shared:].unflatten(0, tokens.shape)
     picked = [
         hidden[row, len(s.prompt_ids) - shared - 1 : len(s.prompt_ids) - shared - 1 + len(s.output_ids)]
         for row, s in enumerate(batch)

@@ -73,7 +73,8 @@ class Trainable:
             self.model.load_adapter(str(directory), adapter_name=names[-1])
         self.model.eval()
         with acting_as(self.model, names):
-            rows = score(self.model, samples, self.banned, micro_batches(samples, micro_batch_size))
+            batches = micro_batches(samples, micro_batch_size, self.banned.device)
+            rows = score(self.model, samples, self.banned, batches)
         for name in names:
             self.model.delete_adapter(name)
         return rows

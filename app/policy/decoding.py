@@ -16,7 +16,10 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from app.policy import shared_attention
+from app.policy import graph_decoding, shared_attention
+from app.policy.decoding_slots import Prompts
+from app.policy.graph_decoding import GraphSampler
+from app.policy.llama_step import LlamaStep
 from app.policy.packed_weights import Head, pack
 from app.policy.prefixes import MIN_SHARED, alike, common_prefix
 
@@ -32,7 +35,7 @@ class Decoder:
     most of that rounding is in the states. What is logged is what was drawn from, either way.
     """
 
-    def __init__(self, model: Any, *, pad_id: int, banned: Tensor) -> None:
+    def __init__(self, model: Any, *, pad_id: int, banned: Tensor, end_ids: Tensor) -> None:
         model.set_attn_implementation(shared_attention.NAME)
         pack(model)
         self._decoder = model.get_decoder()
@@ -41,8 +44,13 @@ class Decoder:
         self._device = self._head.weight.device
         self._pad_id = pad_id
         self._banned = banned.to(self._device)
+        self._ends = torch.zeros(len(self._head.weight), dtype=torch.bool, device=self._device)
+        self._ends[end_ids.to(self._device)] = True
+        self._graphs = None
+        if graph_decoding.pays(model):
+            self._graphs = GraphSampler(LlamaStep(self._decoder, self._config), self.logprobs, draw, self._ends)
 
-    def logprobs(self, hidden: Tensor, temperature: float) -> Tensor:
+    def logprobs(self, hidden: Tensor, temperature: float | Tensor) -> Tensor:
         """The policy: log-softmax of the tempered logits with banned tokens masked.
 
         Args:
@@ -75,13 +83,10 @@ class Decoder:
             found.append(self.logprobs(states, temperature).gather(1, targets)[:, 0])
         return found
 
-    def sample(
-        self, batch: Batch, *, temperature: float, end_ids: Tensor, uniforms: Tensor
-    ) -> list[list[tuple[int, float]]]:
+    def sample(self, batch: Batch, *, temperature: float, uniforms: Tensor) -> list[list[tuple[int, float]]]:
         """Sample a continuation of each row, until it ends or `uniforms` has no more columns.
 
         Args:
-            end_ids: tokens that end a row, on the model's device.
             uniforms: float64 [rows, longest output] from [0, 1). Row and column alone decide what is drawn, so that a
                 row's text does not depend on which rows are beside it (but for the rounding of its logits).
 
@@ -90,6 +95,9 @@ class Decoder:
         """
         hidden, cache = self._read(batch, keep_cache=True)
         state = hidden[batch.row_numbers, batch.last]
+        if self._graphs is not None:
+            prompts = Prompts(state, cache, batch.last + 1, batch.prefix, batch.shared)
+            return self._graphs.sample(prompts, temperature=temperature, uniforms=uniforms.to(self._device))
         columns = torch.arange(batch.tokens.shape[1], device=self._device)[None]
         visible = (columns <= batch.last[:, None]).long()  # of its own tokens; the shared ones always are
         rows, uniforms = batch.row_numbers, uniforms.to(self._device)
@@ -104,7 +112,7 @@ class Decoder:
             ):
                 if not over:
                     outputs[row].append((token, logprob))
-            ended = ended | torch.isin(drawn, end_ids)
+            ended = ended | self._ends[drawn]
             if bool(ended.all()) or step + 1 == uniforms.shape[1]:
                 break
             if float(ended.float().mean()) >= COMPACT_AT:

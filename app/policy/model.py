@@ -70,10 +70,10 @@ class LanguageModel:
         )
         base.to(self.device).eval().requires_grad_(False)
         self.eos_id = _end_token(self.tokenizer, config)
-        self._end_ids = torch.tensor(sorted({self.eos_id, *line_breaks(self.tokenizer)}), device=self.device)
-        self._ends = frozenset(self._end_ids.tolist())
+        self._ends = frozenset({self.eos_id, *line_breaks(self.tokenizer)})
         self.banned_ids = banned_ids(self.tokenizer, base.config.vocab_size, self.eos_id)
-        self._decoder = Decoder(base, pad_id=self.eos_id, banned=torch.tensor(self.banned_ids, dtype=torch.long))
+        banned, ends = torch.tensor(self.banned_ids, dtype=torch.long), torch.tensor(sorted(self._ends))
+        self._decoder = Decoder(base, pad_id=self.eos_id, banned=banned, end_ids=ends)
         _check_head(base)
         self._adapters = AdapterStacks(base)
         self._yes, self._no = (_single_tokens(self.tokenizer, words) for words in (YES, NO))
@@ -108,9 +108,7 @@ class LanguageModel:
         uniforms = torch.rand(len(prompts), max_new_tokens, dtype=torch.float64, generator=generator)
         found: dict[int, Sample] = {}
         for batch in self._decoder.batches(prompts, self._config.batch_size, prompts=prompts):
-            outputs = self._decoder.sample(
-                batch, temperature=temperature, end_ids=self._end_ids, uniforms=uniforms[batch.members]
-            )
+            outputs = self._decoder.sample(batch, temperature=temperature, uniforms=uniforms[batch.members])
             found |= {i: self._sample(pairs) for i, pairs in zip(batch.members, outputs, strict=True)}
         return [found[i] for i in range(len(prompts))]
 

@@ -20,8 +20,21 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from app.policy import flash
+from app.policy.flash import Parts
+
 NAME = "shared_prefix"  # the `attn_implementation` of a model that is to attend like this
 PIECE = 2**18  # scores in float32 that are worked on at a time: 1 MB, half of a usual L2 cache
+
+
+class Packed(NamedTuple):
+    """A prefix and rows of one length that come after it, one after another in a single row of tokens.
+
+    So that one pass of a model reads both, where the prefix is not kept.
+    """
+
+    shared: int
+    rows: int
 
 
 class Keys(NamedTuple):
@@ -52,28 +65,50 @@ def attend(
     *,
     scaling: float,
     shared_prefix: Any = None,
+    packed: Packed | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """An attention function as transformers wants it, with one argument more.
+    """An attention function as transformers wants it, with two arguments more.
 
     Args:
         query: [rows, heads, tokens, width]; `key` and `value` have as many heads or a divisor of them, and hold the
             rows' own tokens only.
         attention_mask: bool [rows, 1, 1, own tokens] of one further token; None where own tokens see those before them.
         shared_prefix: a cache of one row, which every row comes after; None for attention as usual.
+        packed: how the tokens of a single row are a prefix and rows after it; there is no mask and no cache then.
     """
+    if packed is not None:
+        return _attend_packed(module, Parts(query, key, value), packed, scaling), None
     if shared_prefix is None:
         usual: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **others
         )
         return usual
     layer = shared_prefix.layers[module.layer_idx]
-    # Any of them: with an adapter on the keys alone, the first layer's queries have no gradient.
-    if any(part.requires_grad for part in (query, key, value, layer.keys, layer.values)):
-        mixed = _Attention.apply(query, scaling, key, value, layer.keys, layer.values)  # type: ignore[no-untyped-call]
-    else:
-        mixed, _ = _mixed(query, Keys(key, value), Keys(layer.keys, layer.values), scaling, attention_mask)
+    mixed = _after(Parts(query, key, value), Keys(layer.keys, layer.values), scaling, attention_mask)
     return mixed.transpose(1, 2).contiguous(), None
+
+
+def _attend_packed(module: Any, parts: Parts, packed: Packed, scaling: float) -> Tensor:
+    """Attention within the prefix, and of the rows to it and to themselves: [1, tokens, heads, width]."""
+    shared, rows = packed
+    query, key, value = (part[:, :, :shared] for part in parts)
+    first, _ = sdpa_attention_forward(module, query, key, value, None, scaling=scaling)
+
+    def in_rows(part: Tensor) -> Tensor:
+        return part[0, :, shared:].view(part.shape[1], rows, -1, part.shape[-1]).transpose(0, 1)
+
+    mixed = _after(Parts(*map(in_rows, parts)), Keys(key, value), scaling)
+    return torch.cat((first, mixed.transpose(1, 2).flatten(0, 1)[None]), dim=1)
+
+
+def _after(own: Parts, before: Keys, scaling: float, attention_mask: Tensor | None = None) -> Tensor:
+    """Attention of rows to a prefix and to themselves, [rows, heads, tokens, width]."""
+    # Any of them: with an adapter on the keys alone, the first layer's queries have no gradient.
+    if any(part.requires_grad for part in (*own, *before)):
+        mixed: Tensor = _Attention.apply(own.query, scaling, *own[1:], *before)  # type: ignore[no-untyped-call]
+        return mixed
+    return _mixed(own.query, Keys(*own[1:]), before, scaling, attention_mask)[0]
 
 
 def _mixed(
@@ -111,6 +146,8 @@ class _Attention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, before_key, before_value, mixed, lse = ctx.saved_tensors
+        if flash.usable(query):
+            return _flash_backward(gradient, ctx.saved_tensors, ctx.scaling)
         kv_heads, tokens, group = key.shape[1], key.shape[2], query.shape[1] // key.shape[1]
         given = (gradient.float() * mixed.float()).sum(-1, keepdim=True)
         facts = (query, gradient, lse[..., None].float(), given)
@@ -121,6 +158,25 @@ class _Attention(torch.autograd.Function):
         by_late, *by_own = _gradients(late, Keys(key.flatten(0, 1), value.flatten(0, 1)), ctx.scaling, unseen)
         by_query = _apart(by_early, query.shape) + by_late.reshape(query.shape)
         return by_query, None, *(part.view(key.shape) for part in by_own), *(part[None] for part in by_before)
+
+
+def _flash_backward(gradient: Tensor, saved: Sequence[Tensor], scaling: float) -> tuple[Tensor | None, ...]:
+    """The backward pass of `_Attention` by a GPU's fused kernels, which need no pieces."""
+    query, key, value, before_key, before_value, mixed, lse = saved
+
+    def in_one_row(part: Tensor) -> Tensor:
+        return part.transpose(0, 1).flatten(1, 2)[None]
+
+    # Not by kv heads, as `_together`: the kernel works on blocks of keys and heads at a time, and a prefix has few.
+    early = Parts(in_one_row(query), before_key, before_value)
+    whole = flash.Attended(in_one_row(mixed), in_one_row(lse[..., None])[..., 0])
+    by_early, *by_before = flash.gradients(in_one_row(gradient), early, whole, scaling, causal=False)
+    rows, heads, tokens, width = query.shape
+    by_early = by_early[0].reshape(heads, rows, tokens, width).transpose(0, 1)
+    by_late, *by_own = flash.gradients(
+        gradient, Parts(query, key, value), flash.Attended(mixed, lse), scaling, causal=True
+    )
+    return by_early + by_late, None, *by_own, *by_before
 
 
 def _gradients(
@@ -165,6 +221,8 @@ def _with_lse(
     query: Tensor, key: Tensor, value: Tensor, scaling: float, *, mask: Tensor | None = None, causal: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Attention, and the logarithm of each query's softmax denominator in float32."""
+    if mask is None and flash.usable(query):
+        return flash.attention(Parts(query, key, value), scaling, causal=causal)
     bias = None if mask is None else torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, -torch.inf)
     if query.device.type != "cpu":
         return _explicit(query, key, value, scaling, bias=bias, causal=causal)
@@ -178,7 +236,7 @@ def _with_lse(
 def _explicit(
     query: Tensor, key: Tensor, value: Tensor, scaling: float, *, bias: Tensor | None, causal: bool
 ) -> tuple[Tensor, Tensor]:
-    """The same by its formula, in float32: for devices whose fused kernels differ in what they return."""
+    """The same by its formula, in float32: for devices and number formats without a kernel that tells its sums."""
     scores = (query.float() @ key.float().transpose(-1, -2)) * scaling
     if causal:
         later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)

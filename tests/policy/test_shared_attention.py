@@ -9,7 +9,8 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from app.policy import shared_attention
-from app.policy.shared_attention import attend
+from app.policy.flash import Parts
+from app.policy.shared_attention import Packed, attend
 
 ROWS, HEADS, KEYS, WIDTH, BEFORE = 5, 6, 2, 16, 23
 SCALING = WIDTH**-0.5
@@ -82,3 +83,32 @@ def test_gradients_are_those_of_attention_over_the_whole(piece, wanted, monkeypa
         found.append([inputs[i].grad.clone() for i in wanted])
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_packed_with_its_prefix_is_attention_of_both():
+    query, key, value, before = parts(tokens=9, own=9)
+    first = torch.randn(1, HEADS, BEFORE, WIDTH)
+    row = Parts(*(
+        torch.cat((early, own.transpose(0, 1).flatten(1, 2)[None]), dim=2).requires_grad_()
+        for early, own in ((first, query), (before.keys, key), (before.values, value))
+    ))  # fmt: skip
+    towards = torch.randn(1, BEFORE + ROWS * 9, HEADS, WIDTH)
+    module = SimpleNamespace(layer_idx=0, is_causal=True, num_key_value_groups=HEADS // KEYS)
+    out, _ = attend(module, *row, None, scaling=SCALING, packed=Packed(BEFORE, ROWS))
+    (out * towards).sum().backward()
+    found = [part.grad.clone() for part in row]
+    # The same by one mask over all tokens: the prefix sees itself, each row the prefix and itself.
+    tokens = BEFORE + ROWS * 9
+    sees = torch.zeros(tokens, tokens, dtype=torch.bool)
+    sees[:, :BEFORE] = True
+    for at in range(ROWS):
+        span = slice(BEFORE + at * 9, BEFORE + (at + 1) * 9)
+        sees[span, span] = True
+    for part in row:
+        part.grad = None
+    wide = [part.repeat_interleave(HEADS // KEYS, dim=1) for part in row[1:]]
+    theirs = scaled_dot_product_attention(row.query, *wide, attn_mask=sees.tril(), scale=SCALING).transpose(1, 2)
+    assert torch.allclose(out, theirs, atol=1e-5)
+    (theirs * towards).sum().backward()
+    for ours, part in zip(found, row, strict=True):
+        torch.testing.assert_close(ours, part.grad, rtol=1e-4, atol=1e-5)

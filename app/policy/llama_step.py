@@ -1,0 +1,164 @@
+"""One more token of a Llama for every row of a batch, in as few kernels as torch alone allows.
+
+What transformers does in a step is right and is some two thousand small kernels for SmolLM2-360M with an adapter. The
+same sums here are a third of that: products with the same input are one product, the residual is added by the product
+that makes it, an adapter's matrices of all its modules are two. Every tensor stays where it is from one step to the
+next, so that a step can be captured as a CUDA graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Attention of one query per row to its own keys: query [rows, heads, width], layer -> [rows, heads, width].
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+
+
+def fits(model: Any) -> bool:
+    """Whether a model is one that `LlamaStep` computes: of Llama's kind, without biases."""
+    config = model.config
+    biases = [getattr(config, name, False) for name in ("attention_bias", "mlp_bias")]
+    return config.model_type == "llama" and config.hidden_act == "silu" and not any(biases)
+
+
+class LlamaStep:
+    """The decoder of a transformers Llama, its weights shared with it.
+
+    Attributes:
+        heads, kv_heads, head_width, layers: the model's numbers.
+    """
+
+    def __init__(self, decoder: Any, config: Any) -> None:
+        self.heads: int = config.num_attention_heads
+        self.kv_heads: int = config.num_key_value_heads
+        self.head_width: int = getattr(config, "head_dim", None) or config.hidden_size // self.heads
+        self.layers = len(decoder.layers)
+        self._decoder = decoder
+        self._eps: float = config.rms_norm_eps
+        self._layers = [_Layer(layer) for layer in decoder.layers]
+        weight = decoder.embed_tokens.weight
+        positions = torch.arange(config.max_position_embeddings, device=weight.device)[None]
+        cos, sin = decoder.rotary_emb(weight[:1, None], positions)
+        half = self.head_width // 2
+        self._cos = cos[0]
+        # As `rotate_half` puts signs on halves, but on the constant: x · cos + roll(x) · sin.
+        self._sin = torch.cat((-sin[0, :, :half], sin[0, :, half:]), dim=-1)
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The names of the adapters that take part in the transformers model at present, from the bottom up."""
+        return next((_active(module) for layer in self._layers for module in layer.lora_modules()), ())
+
+    def adopt_adapters(self) -> bool:
+        """Take over the adapters that take part at present. True where tensors were replaced by others of another size:
+        what was captured before is of no use then.
+        """
+        changed = [group.adopt() for layer in self._layers for group in layer.groups]
+        return any(changed)
+
+    def __call__(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        """Last hidden states [rows, width] of one further token of each row.
+
+        Args:
+            tokens: int64 [rows].
+            positions: int64 [rows], of these tokens.
+            attend: takes the layer's number, and its query, key and value [rows, heads or kv heads, head width]; keeps
+                the latter two, and returns what the query attends to, [rows, heads, head width].
+        """
+        hidden = nn.functional.embedding(tokens, self._decoder.embed_tokens.weight)
+        cos, sin = self._cos[positions][:, None], self._sin[positions][:, None]
+        turned = self.heads + self.kv_heads
+        for number, layer in enumerate(self._layers):
+            states = self._norm(hidden, layer.before_attention)
+            parts = layer.attention_in(states).view(len(tokens), -1, self.head_width)
+            query_key, value = parts[:, :turned], parts[:, turned:]
+            query_key = torch.addcmul(query_key * cos, query_key.roll(self.head_width // 2, -1), sin)
+            mixed = attend(number, query_key[:, : self.heads], query_key[:, self.heads :], value)
+            layer.attention_out.add_to(hidden, mixed.reshape(len(tokens), -1))
+            states = self._norm(hidden, layer.before_mlp)
+            gate, up = layer.mlp_in(states).chunk(2, dim=-1)
+            layer.mlp_out.add_to(hidden, nn.functional.silu(gate).mul_(up))
+        return self._norm(hidden, self._decoder.norm)
+
+    def _norm(self, hidden: Tensor, norm: Any) -> Tensor:
+        return nn.functional.rms_norm(hidden, (hidden.shape[-1],), norm.weight, self._eps)
+
+
+class _Layer:
+    """The products of a decoder layer, in groups with the same input."""
+
+    def __init__(self, layer: Any) -> None:
+        self.before_attention, self.before_mlp = layer.input_layernorm, layer.post_attention_layernorm
+        self.attention_in = _Products(layer.self_attn, ("q_proj", "k_proj", "v_proj"))
+        self.attention_out = _Products(layer.self_attn, ("o_proj",))
+        self.mlp_in = _Products(layer.mlp, ("gate_proj", "up_proj"))
+        self.mlp_out = _Products(layer.mlp, ("down_proj",))
+        self.groups = (self.attention_in, self.attention_out, self.mlp_in, self.mlp_out)
+
+    def lora_modules(self) -> Iterator[Any]:
+        return (module for group in self.groups for module in group.modules() if hasattr(module, "lora_A"))
+
+
+class _Products:
+    """Linear layers with the same input as one product, and their adapters as two.
+
+    The layers' weights become views of the one, so that nothing is in memory twice.
+    """
+
+    def __init__(self, parent: Any, names: Sequence[str]) -> None:
+        self._parent, self._names = parent, names
+        weights = [getattr(parent, name).weight for name in names]
+        self._weight = torch.cat([weight.detach() for weight in weights]) if len(weights) > 1 else weights[0].detach()
+        self._outs = [len(weight) for weight in weights]
+        for name, part in zip(names, self._weight.split(self._outs), strict=True):
+            getattr(parent, name).weight = nn.Parameter(part, requires_grad=False)
+        self._down = self._weight.new_empty(0, self._weight.shape[1])  # [ranks, in]
+        self._up = self._weight.new_empty(0, len(self._weight))  # [ranks, out]
+
+    def modules(self) -> list[Any]:
+        """The layers at present: PEFT puts others in their place."""
+        return [getattr(self._parent, name) for name in self._names]
+
+    def adopt(self) -> bool:
+        """See `LlamaStep.adopt_adapters`."""
+        downs, ups, at = [self._down[:0]], [self._up[:0]], 0
+        for module, out in zip(self.modules(), self._outs, strict=True):
+            for name in _active(module):
+                if name in getattr(module, "lora_A", {}):
+                    down, up = module.lora_A[name].weight.detach(), module.lora_B[name].weight.detach()
+                    wide = self._up.new_zeros(len(down), len(self._weight))
+                    wide[:, at : at + out] = (up * module.scaling[name]).T
+                    downs.append(down.to(self._down.dtype))
+                    ups.append(wide)
+            at += out
+        down, up = torch.cat(downs), torch.cat(ups)
+        if down.shape == self._down.shape:
+            self._down.copy_(down)
+            self._up.copy_(up)
+            return False
+        self._down, self._up = down, up
+        return True
+
+    def __call__(self, states: Tensor) -> Tensor:
+        """[rows, in] -> [rows, all outs]."""
+        found = states @ self._weight.T
+        return self._adapted(found, states)
+
+    def add_to(self, residual: Tensor, states: Tensor) -> None:
+        """Add the product to a residual [rows, out], in place."""
+        residual.addmm_(states, self._weight.T)
+        self._adapted(residual, states)
+
+    def _adapted(self, found: Tensor, states: Tensor) -> Tensor:
+        return found.addmm_(states @ self._down.T, self._up) if len(self._down) else found
+
+
+def _active(module: Any) -> tuple[str, ...]:
+    """Names of the adapters that take part in a module."""
+    if not hasattr(module, "lora_A") or module.disable_adapters:
+        return ()
+    return tuple(module.active_adapters)
