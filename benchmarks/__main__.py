@@ -12,14 +12,17 @@ from benchmarks.row import BenchmarkError
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(rows.names())}; all if none is named")
+    parser.add_argument(
+        "rows", nargs="*", metavar="ROW", help=f"of {', '.join(rows.names())}; all that need no GPU if none is named"
+    )
     parser.add_argument("--threads", type=_count, default=os.cpu_count() or 1, help="of a side (default: all cores)")
     parser.add_argument("--repetitions", type=_count, help="of a side (default: as the row says)")
+    parser.add_argument("--gpu", action="store_true", help="those that need a GPU, if none is named")
     parser.add_argument("--quick", action="store_true", help="a small run to try the row; nothing of it is kept")
     parser.add_argument("--render", action="store_true", help="measure nothing; write the document from what is kept")
     asked = parser.parse_args(arguments)
     failed = False
-    for name in [] if asked.render else asked.rows or rows.names():
+    for name in [] if asked.render else asked.rows or rows.names(gpu=asked.gpu):
         try:
             _measure(name, asked.threads, asked.repetitions, quick=asked.quick)
         except BenchmarkError as error:

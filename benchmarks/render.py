@@ -17,7 +17,7 @@ HEAD = """\
 Written by `make bench` from `benchmarks/results/`; not to be edited. A figure is a ratio of two medians, measured
 by turns in one run on one machine, against what a user would pick instead; where there is no such thing, it is our
 median alone, held against a target of its own. Each repetition is a process of its own. A target that was missed says
-so. `make bench BENCH=ppo` measures one row again.
+so. `make bench BENCH=ppo` measures one row again; `make bench GPU=1` those that need an NVIDIA GPU.
 """
 
 
@@ -60,6 +60,7 @@ def _section(result: dict[str, Any]) -> list[str]:
     ]
     count = sum(repetition["side"] == OURS for repetition in result["repetitions"])
     both = len(result["sides"]) > 1
+    gpu = f"{machine['gpu']}; " if "gpu" in machine else ""
     return [
         f"## {result['row']}",
         "",
@@ -68,8 +69,9 @@ def _section(result: dict[str, Any]) -> list[str]:
         *per_side,
         f"- **{'both' if both else 'settings'}**: "
         + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in result["settings"].items()),
-        f"- **machine**: {machine['processor']}; {machine['cores']} cores, {_value(machine['memory_bytes'], 'bytes')}, "
-        f"{machine['system']}, Python {machine['python']}; load average {machine['load_before']} before the run",
+        f"- **machine**: {gpu}{machine['processor']}; {machine['cores']} cores, "
+        f"{_value(machine['memory_bytes'], 'bytes')}, {machine['system']}, Python {machine['python']}; "
+        f"load average {machine['load_before']} before the run",
         f"- **measured**: {result['measured_at'][:10]}, commit {result['commit']}, "
         f"{count} repetitions{' of each side' if both else ''}",
         "",

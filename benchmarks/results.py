@@ -78,7 +78,7 @@ def record(row: Row, settings: Settings, repetitions: Sequence[Repetition], load
         "what": row.what,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
-        "machine": machine() | {"load_before": round(load, 2)},
+        "machine": machine() | {"load_before": round(load, 2)} | ({"gpu": gpu_name()} if row.gpu else {}),
         "settings": dict(settings),
         "sides": {
             name: {
@@ -114,6 +114,19 @@ def machine() -> dict[str, str | int]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     }
+
+
+def gpu_name() -> str:
+    """What the driver calls the first GPU, with its memory and the driver's version.
+
+    Raises:
+        BenchmarkError: there is no NVIDIA driver.
+    """
+    command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader", "--id=0"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise BenchmarkError(f"no NVIDIA GPU was found: {error}") from error
 
 
 def _processor() -> str:

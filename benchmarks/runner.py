@@ -70,8 +70,9 @@ def run_side(row: Row, side: str, settings: Settings, *, log: Path) -> dict[str,
 
 def _environment(path: str | None, settings: Settings) -> dict[str, str]:
     """Both sides get the same, but for the packages that only one of them is to find."""
-    first = [str(PROJECT / path)] if path else []
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([*first, str(PROJECT)]), "TOKENIZERS_PARALLELISM": "false"}
+    first, last = [str(PROJECT / path)] if path else [], os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    packages = os.pathsep.join([*first, str(PROJECT), *filter(None, last)])
+    env = os.environ | {"PYTHONPATH": packages, "TOKENIZERS_PARALLELISM": "false"}
     if "threads" in settings:
         env |= {name: str(settings["threads"]) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     return env

@@ -7,10 +7,13 @@ from pathlib import Path
 
 from benchmarks.row import BenchmarkError, Row
 
+GPU = "gpu_"  # what the names of rows that need one begin with
 
-def names() -> list[str]:
-    """The names of all rows, in the table's order."""
-    return sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem != "__init__")
+
+def names(*, gpu: bool | None = None) -> list[str]:
+    """The names of all rows, in the table's order; or of those that need a GPU, or of those that do not."""
+    found = sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem != "__init__")
+    return [name for name in found if gpu is None or name.startswith(GPU) == gpu]
 
 
 def load(name: str) -> Row:

