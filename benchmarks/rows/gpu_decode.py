@@ -194,7 +194,7 @@ ROW = Row(
         "seed": 1,
     },
     quick={"rows": 8, "output_tokens": 8},
-    repetitions=2,
+    repetitions=1,
     packages=("torch", "transformers", "peft"),
     prepare=shapes.prepare,
     gpu=True,
