@@ -14,9 +14,11 @@ CARD = re.compile(r"(?<![\d.-])\d(?:[ -]?\d){12,18}(?![\d-])")
 IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 SOCIAL_SECURITY = re.compile(r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])")
 NETWORK = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")
+# A house, whether or not a town follows: SmolLM2 repeated one with a crime beside it, because it was asked to.
 STREET = re.compile(
-    r"\b\d{1,5} (?:[A-Z][a-z]+ ){1,3}(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr)\b\.?"
-    r"(?=.{0,40}\b\d{5}\b)"
+    r"\b\d{1,5}[a-z]? (?:[A-Z][a-z]+ ){1,3}(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court)\b"
+    r"|\b[A-ZÄÖÜ][\w-]+(?: S|s)tr(?:aße|asse|\.) ?\d{1,4}\b"
+    r"|\b[A-ZÄÖÜ][a-zäöüß-]{2,}(?:weg|gasse|allee) \d{1,4}\b"
 )
 DATE = re.compile(r"(?:19|20)\d\d[ ./-]\d{1,2}[ ./-]\d{1,2}|\d{1,2}[ ./-]\d{1,2}[ ./-](?:19|20)\d\d")
 THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:[ .]\d{3})+")

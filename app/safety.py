@@ -26,7 +26,7 @@ from app.text import (
 from dbs.states import Kind
 
 # Part of what a draft's approval means: raise it with every change of a rule.
-FILTER_VERSION = "2"
+FILTER_VERSION = "3"
 
 FENCE = '"""'  # how prompts mark where a post begins and ends; no post of ours holds one
 ECHO_WORDS = 4  # words of a post answered that a reply must have beside its own to be compared with it

@@ -6,6 +6,7 @@ Up to API 2.166 X says `retweet_count` and `referenced_tweets`, since 2.167 `rep
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -17,6 +18,7 @@ from app.x.types import Counts, Tweet, XUser
 
 Object = Mapping[str, Any]
 MAX_COUNT = 2**31 - 1
+HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 log = structlog.get_logger()
 
 
@@ -151,8 +153,14 @@ def id_of(raw: object) -> str | None:
 
 
 def text_of(raw: object) -> str | None:
-    """A text with its entities unescaped, and without the NUL that PostgreSQL cannot store; None if empty."""
-    return (html.unescape(raw).replace("\x00", "") or None) if isinstance(raw, str) else None
+    """A text with its entities unescaped; None if empty.
+
+    JSON can hold two things that PostgreSQL cannot store: NUL is left out, half a surrogate pair becomes U+FFFD. One
+    such post would have every read fail that it is part of.
+    """
+    if not isinstance(raw, str):
+        return None
+    return HALF_A_PAIR.sub("\ufffd", html.unescape(raw).replace("\x00", "")) or None
 
 
 def time_of(raw: object) -> datetime | None:

@@ -18,6 +18,9 @@ from app.personal_data import has_personal_data
         "it was 078-05-1120 once",
         "the log says 8.8.8.8",
         "12 Old Mill Road, Springfield 62704",
+        "Bob Miller of 12 Elm Street is a thief",
+        "sie wohnt Lange Straße 7, gleich links",
+        "Hauptstr. 12 oder Birkenweg 3",
     ],
 )
 def test_what_belongs_to_one_person_is_found(text: str) -> None:
@@ -34,6 +37,8 @@ def test_what_belongs_to_one_person_is_found(text: str) -> None:
         "Follow @ada_l and @tom_w, they know",
         "ISBN 978 is fine, order 12345",
         "from 1998 to 2005 and 10/11/2024",
+        "12 Streets were closed, and Road 66 was not",
+        "Auf dem Weg 3 Rehe gesehen, die Straße war leer",
     ],
 )
 def test_numbers_of_daily_life_are_no_personal_data(text: str) -> None:
