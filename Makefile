@@ -20,7 +20,7 @@ demo: $(INSTALLED)
 	$(BIN)/explorer demo
 
 prove: $(INSTALLED)
-	$(BIN)/explorer prove --seeds $(or $(SEEDS),4) --updates $(or $(UPDATES),3)
+	$(BIN)/explorer prove --seeds $(or $(SEEDS),4) --updates $(or $(UPDATES),4)
 
 up: $(INSTALLED)
 	$(BIN)/explorer up

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.row import BASELINE, OURS, BenchmarkError, Figure, Measured, Row, Settings
+from benchmarks.row import BASELINE, GPU, OURS, BenchmarkError, Figure, Measured, Row, Settings
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -78,7 +78,9 @@ def record(row: Row, settings: Settings, repetitions: Sequence[Repetition], load
         "what": row.what,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
-        "machine": machine() | {"load_before": round(load, 2)} | ({"gpu": gpu_name()} if row.gpu else {}),
+        "machine": machine()
+        | {"load_before": round(load, 2)}
+        | ({"gpu": gpu_name()} if row.name.startswith(GPU) else {}),
         "settings": dict(settings),
         "sides": {
             name: {

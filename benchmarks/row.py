@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+GPU = "gpu_"  # what the names of rows that need one begin with
 OURS = "ours"
 BASELINE = "baseline"
 
@@ -86,7 +87,6 @@ class Row:
         quick: what `--quick` changes in them, to try whether the row runs at all.
         packages: whose versions the result keeps, of each side.
         prepare: fetches and installs what the sides need, into directories that git ignores.
-        gpu: whether it can be measured on a GPU alone.
     """
 
     name: str
@@ -99,7 +99,6 @@ class Row:
     quick: Settings = field(default_factory=dict)
     repetitions: int = 3
     prepare: Callable[[Path], None] = nothing_to_prepare
-    gpu: bool = False
 
     @property
     def sides(self) -> dict[str, Side]:

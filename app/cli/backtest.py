@@ -67,7 +67,7 @@ def backtest(
 def prove(
     *,
     seeds: Annotated[int, typer.Option(min=2, help="Seeds of each arm.")] = 4,
-    updates: Annotated[int, typer.Option(min=1, help="Applied updates of each run.")] = 3,
+    updates: Annotated[int, typer.Option(min=1, help="Applied updates of each run.")] = 4,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; as many as fit if left out.")] = None,
     community: Annotated[str, typer.Option(help="Name of a shipped community, or its file.")] = "default",
 ) -> None:

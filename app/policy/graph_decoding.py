@@ -126,7 +126,7 @@ class GraphSampler:
         used = slots.used[:width]
         positions, places = (slots.shared + used).long(), (slots.key_starts[:width] + used).long()
         used += 1
-        own_attention = _OwnAttention(slots, shape)
+        own_attention = OwnAttention(slots, shape)
         together = torch.stack((slots.row_starts[0], slots.row_starts[width])), slots.prefix_starts
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ class GraphSampler:
         ]
 
 
-class _OwnAttention:
+class OwnAttention:
     """Attention of one query per slot to the slot's own tokens, in all layers of a step."""
 
     def __init__(self, slots: Slots, shape: Shape) -> None:

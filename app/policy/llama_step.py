@@ -1,9 +1,9 @@
 """One more token of a Llama for every row of a batch, in as few kernels as torch alone allows.
 
-What transformers does in a step is right and is some two thousand small kernels for SmolLM2-360M with an adapter. The
-same sums here are a third of that: products with the same input are one product, the residual is added by the product
-that makes it, an adapter's matrices of all its modules are two. Every tensor stays where it is from one step to the
-next, so that a step can be captured as a CUDA graph.
+What transformers does in a step is right and is some fifty operations a layer with an adapter on q, k and v; the same
+sums were twenty kernels a layer on an H100. Products with the same input are one product, the residual is added by the
+product that makes it, an adapter's matrices of all its modules are two. Every tensor stays where it is from one step to
+the next, so that a step can be captured as a CUDA graph.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class LlamaStep:
         return next((_active(module) for layer in self._layers for module in layer.lora_modules()), ())
 
     def adopt_adapters(self) -> bool:
-        """Take over the adapters that take part at present. True where tensors were replaced by others of another size:
-        what was captured before is of no use then.
+        """Take over the adapters that take part at present. True where tensors were replaced by larger ones: what was
+        captured before is of no use then.
         """
         changed = [group.adopt() for layer in self._layers for group in layer.groups]
         return any(changed)
@@ -136,12 +136,13 @@ class _Products:
                     ups.append(wide)
             at += out
         down, up = torch.cat(downs), torch.cat(ups)
-        if down.shape == self._down.shape:
-            self._down.copy_(down)
-            self._up.copy_(up)
-            return False
-        self._down, self._up = down, up
-        return True
+        if len(down) > len(self._down):
+            self._down, self._up = down, up
+            return True
+        # A smaller stack leaves rows of zeros: one draft in twenty is the reference's, and its turn must cost nothing.
+        self._down.zero_()[: len(down)] = down
+        self._up.zero_()[: len(up)] = up
+        return False
 
     def __call__(self, states: Tensor) -> Tensor:
         """[rows, in] -> [rows, all outs]."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks.row import BenchmarkError, Row
-
-GPU = "gpu_"  # what the names of rows that need one begin with
+from benchmarks.row import GPU, BenchmarkError, Row
 
 
 def names(*, gpu: bool | None = None) -> list[str]:

@@ -197,5 +197,4 @@ ROW = Row(
     repetitions=1,
     packages=("torch", "transformers", "peft"),
     prepare=shapes.prepare,
-    gpu=True,
 )  # fmt: skip

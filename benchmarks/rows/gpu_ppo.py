@@ -43,5 +43,4 @@ ROW = replace(
     quick={"samples": 8, "micro_batch": 8, "output_tokens": 8},
     repetitions=2,
     prepare=prepare,
-    gpu=True,
 )

@@ -108,5 +108,4 @@ ROW = Row(
     repetitions=2,
     packages=("torch", "transformers", "peft"),
     prepare=shapes.prepare,
-    gpu=True,
 )

@@ -21,6 +21,7 @@ from chaos_parts import Chaos, End, chaos_stack
 from chaos_plan import Happening, draw
 from chaos_verdict import Witness, verdict
 from sqlalchemy.exc import SQLAlchemyError
+from waiting import wait_for
 
 from app import clock, loops
 from app.local.report import count
@@ -50,14 +51,6 @@ def committed(db: Database, look: Callable[..., object]) -> object | None:
 
 def published(chaos: Chaos) -> int:
     return sum(write.published for write in chaos.observer.writes())
-
-
-def wait_for(chaos: Chaos, what: str, seconds: float, condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"no {what} within {seconds:.0f} s; logs in {chaos.directory / 'logs'}"
-        chaos.tend()
-        time.sleep(0.5)
 
 
 def live_through(chaos: Chaos, db: Database, plan: list[Happening], witness: Witness) -> datetime:

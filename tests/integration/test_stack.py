@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from sqlalchemy import select
+from waiting import wait_for
 
 from app.local.observer import Observer, duplicates
 from app.local.report import audit, count
@@ -61,14 +61,6 @@ def db(stack: Stack) -> Iterator[Database]:
     database = Database(stack.env["DATABASE_URL"])
     yield database
     database.close()
-
-
-def wait_for(stack: Stack, what: str, seconds: float, condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"no {what} within {seconds:.0f} s; logs in {stack.directory / 'logs'}"
-        stack.tend()
-        time.sleep(0.5)
 
 
 def celery(*arguments: str) -> str:
