@@ -24,7 +24,8 @@ def __getattr__(name: str) -> Celery:
         # Imported on demand: `import app.config` must not pay for Celery.
         # The control commands come along, because `celery -A app control` takes only those that its own process knows.
         import workers.control
-        import workers.pulse  # noqa: F401 - both register by being imported
+        import workers.leash
+        import workers.pulse  # noqa: F401 - all register by being imported
         from app.celery import app
 
         return app

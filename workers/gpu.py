@@ -17,6 +17,7 @@ from types import FrameType
 
 from app import logs
 from app.celery import GENERATION_QUEUES, TRAINING_QUEUES
+from workers import leash
 from workers.supervisor import Service, Supervisor
 
 TRAINING_LIMIT_SECONDS = 6 * 3600
@@ -59,6 +60,7 @@ def _half_the_threads() -> dict[str, str]:
 
 def main() -> None:
     logs.configure()
+    leash.hold()
     supervisor = Supervisor(services(), grace_seconds=25)
     stopping = False
 

@@ -14,6 +14,8 @@ from typing import IO
 
 import structlog
 
+from workers import leash
+
 log = structlog.get_logger()
 
 # A process that dies sooner than this after its start is broken rather than unlucky; each such death doubles the wait.
@@ -41,7 +43,8 @@ class Service:
 class Supervisor:
     """Starts services, restarts the ones that die, and ends them all.
 
-    Each service leads a process group of its own, so that what it forked ends with it.
+    Each service leads a process group of its own, so that what it forked ends with it. Where the supervisor itself is
+    killed, the nodes of Celery end by `workers/leash.py`.
     """
 
     def __init__(self, services: Sequence[Service], log_dir: Path | None = None, grace_seconds: float = 20.0) -> None:
@@ -99,7 +102,7 @@ class Supervisor:
         output = self._open_log(service.name)
         self._processes[service.name] = subprocess.Popen(
             service.command,
-            env={**os.environ, **service.env},
+            env={**os.environ, **service.env, leash.VARIABLE: str(os.getpid())},
             stdout=output,
             stderr=output,
             stdin=subprocess.DEVNULL,

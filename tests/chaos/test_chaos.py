@@ -16,6 +16,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+import psutil
 import pytest
 from chaos_parts import Chaos, End, chaos_stack
 from chaos_plan import Happening, draw
@@ -28,6 +29,7 @@ from app.local.report import count
 from app.local.sandboxed import BOT_ID
 from app.schedule import LoopName
 from dbs.session import Database
+from workers import leash
 
 MINUTES = float(os.environ.get("CHAOS_MINUTES", "3"))
 FAULTS = int(os.environ.get("CHAOS_FAULTS", str(round(MINUTES * 7.5))))
@@ -78,6 +80,20 @@ def live_through(chaos: Chaos, db: Database, plan: list[Happening], witness: Wit
     return clock.wall_now()
 
 
+def left_behind(directory: Path) -> list[str]:
+    """Processes of the bot's that outlived it: of a service that was killed, its nodes."""
+    time.sleep(2 * leash.LOOK_EVERY)
+    config = str(directory / "explorer.yaml")
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("EXPLORER_CONFIG") == config:
+                found.append(f"process {process.pid} lives on: {' '.join(process.cmdline())}")
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue  # gone meanwhile, or somebody else's
+    return found
+
+
 def survive(directory: Path, model: Path, *, python_path: Path | None = None) -> list[str]:
     """Run a plan to its end; returns what was wrong."""
     plan = draw(SEED, seconds=MINUTES * 60, count=FAULTS, gpu_kills=max(2, round(FAULTS / 10)))
@@ -104,7 +120,7 @@ def survive(directory: Path, model: Path, *, python_path: Path | None = None) ->
             wrong = verdict(session, chaos.observer, witness, since=over)
         print(f"{published(chaos)} posts, {len(witness.snapshots)} snapshots, {chaos.bot.restarts} restarts")
         db.close()
-    return wrong
+    return [*wrong, *left_behind(directory)]
 
 
 def test_nothing_is_twice_and_nothing_is_lost(tmp_path: Path, packaged_model: Path) -> None:

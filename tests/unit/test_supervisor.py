@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -45,6 +46,29 @@ def test_what_died_is_started_again(tmp_path: Path) -> None:
     assert supervisor.restarts == 1
     supervisor.stop()
     assert supervisor.pids() == {}
+
+
+KILLED = """
+import sys, time
+from workers.supervisor import Service, Supervisor
+node = "import os, subprocess, sys, time; from workers import leash; leash.hold();" \
+    "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']);" \
+    "print(os.getpid(), child.pid, flush=True); time.sleep(600)"
+Supervisor([Service("node", [sys.executable, "-c", node])]).start()
+time.sleep(600)
+"""
+
+
+def test_nothing_outlives_a_supervisor_that_was_killed() -> None:
+    supervisor = subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True)
+    assert supervisor.stdout is not None
+    lines = iter(supervisor.stdout.readline, "")
+    node, child = next(map(int, line.split()) for line in lines if line.replace(" ", "").strip().isdigit())
+    assert psutil.pid_exists(node)
+    supervisor.kill()
+    supervisor.wait()
+    wait_until(lambda: not psutil.pid_exists(node) and not psutil.pid_exists(child))
+    supervisor.stdout.close()
 
 
 def test_what_dies_at_once_is_not_started_in_a_hurry(tmp_path: Path) -> None:
