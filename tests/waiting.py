@@ -18,8 +18,15 @@ class Tended(Protocol):
 
 def wait_for(stack: Tended, what: str, seconds: float, condition: Callable[[], bool]) -> None:
     """Tend the stack until something is so; fails where that takes longer."""
+    assert becomes(stack, seconds, condition), f"no {what} within {seconds:.0f} s; logs in {stack.directory / 'logs'}"
+
+
+def becomes(stack: Tended, seconds: float, condition: Callable[[], bool]) -> bool:
+    """Tend the stack until something is so; False where that takes longer."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"no {what} within {seconds:.0f} s; logs in {stack.directory / 'logs'}"
+        if time.monotonic() > deadline:
+            return False
         stack.tend()
         time.sleep(0.5)
+    return True
