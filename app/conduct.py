@@ -10,7 +10,7 @@ import random
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy import text as sql
 from sqlalchemy.orm import Session
 
@@ -107,10 +107,9 @@ def _after_pause(session: Session, config: VibeBotConfig, chance: random.Random)
     """A while after the last post that is queued or out: people do not post like clockwork."""
     now, least = clock.now(), timedelta(minutes=config.safety.min_pause)
     pause = least * chance.uniform(1, LONGEST_PAUSE)
+    leaves = _leaves_at(now)
     newest = session.execute(
-        select(func.max(Post.due_at)).where(
-            Post.bot_id == config.bot_id, sql(LIVE), Post.due_at > now - LONGEST_PAUSE * least
-        )
+        select(func.max(leaves)).where(Post.bot_id == config.bot_id, sql(LIVE), leaves > now - LONGEST_PAUSE * least)
     ).scalar_one()
     return now if newest is None else max(now, newest + pause)
 
@@ -122,19 +121,24 @@ def _within_caps(session: Session, config: VibeBotConfig) -> datetime:
         (timedelta(hours=1), config.safety.max_posts_per_hour),
         (timedelta(days=1), config.safety.max_posts_per_day),
     )
-    slot = now
+    slot, leaves = now, _leaves_at(now)
     for span, cap in caps:
         # The cap-th newest post still counts for one span; the slot opens when it leaves.
         oldest_in_way = session.scalars(
-            select(Post.due_at)
-            .where(Post.bot_id == config.bot_id, sql(LIVE), Post.due_at > now - span)
-            .order_by(Post.due_at.desc())
+            select(leaves)
+            .where(Post.bot_id == config.bot_id, sql(LIVE), leaves > now - span)
+            .order_by(leaves.desc())
             .offset(cap - 1)
             .limit(1)
         ).one_or_none()
         if oldest_in_way is not None:
             slot = max(slot, oldest_in_way + span)
     return slot
+
+
+def _leaves_at(now: datetime) -> ColumnElement[datetime]:
+    """When a post leaves or left. One of unknown outcome has left; its `due_at` is when it is looked for again."""
+    return case((Post.state == PostState.UNCONFIRMED, func.least(Post.due_at, now)), else_=Post.due_at)
 
 
 def after_quiet_hours(safety: SafetyConfig, moment: datetime) -> datetime:

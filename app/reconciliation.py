@@ -1,7 +1,8 @@
 """Posts whose outcome nobody knows: found on our own timeline, or proven absent and sent once more.
 
 Matched by place (what it answers or quotes), by canonical text (X unescapes entities and rewrites links) and by time.
-The own timeline lags, so one absent read proves nothing.
+The own timeline lags, so one absent read proves nothing. Neither does one that did not go back to where the post would
+stand: it is read to the end, which costs a request for every hundred posts made since.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ BETWEEN_READS = timedelta(minutes=3)
 # One retry of an unknown outcome; then a person looks, and X is asked rarely.
 MAX_ATTEMPTS = 2
 RARELY = timedelta(days=1)
+# X shows no more of an account's posts; of those that are left to a person, only the newest are asked for.
+DEPTH, NEWEST = 3200, 100
 
 
 def reconcile(db: Database, x: XInteractor, config: VibeBotConfig) -> int:
@@ -46,14 +49,22 @@ def reconcile(db: Database, x: XInteractor, config: VibeBotConfig) -> int:
         lost = BotDB(session, config.bot_id).to_find(now, abandoned)
     if not lost:
         return 0
+    ours = [post for post in lost if not _is_a_persons(post)]
+    most = DEPTH if ours else NEWEST
+    since = min(post.queued_at for post in ours or lost) - timedelta(minutes=1)
     try:
-        own = x.get_own_posts(max_posts=100, start_time=min(post.queued_at for post in lost) - timedelta(minutes=1))
+        own = x.get_own_posts(max_posts=most, start_time=since)
     except Retryable as error:
         raise PutOff(error.retry_at, str(error)) from error
-    return sum(_reconcile_one(db, post.post_id, own) for post in lost)
+    return sum(_reconcile_one(db, post.post_id, own, whole=len(own) < most) for post in lost)
 
 
-def _reconcile_one(db: Database, post_id: uuid.UUID, own: list[Tweet]) -> bool:
+def _is_a_persons(post: Post) -> bool:
+    """Whether both attempts were looked for in vain; that is no reason to read all that was posted since each day."""
+    return post.attempts >= MAX_ATTEMPTS and post.absent_reads >= ABSENT_READS
+
+
+def _reconcile_one(db: Database, post_id: uuid.UUID, own: list[Tweet], *, whole: bool) -> bool:
     with db.transaction() as session:
         post = session.get_one(Post, post_id, with_for_update=True)
         if post.state not in {PostState.SENDING, PostState.UNCONFIRMED}:
@@ -63,6 +74,9 @@ def _reconcile_one(db: Database, post_id: uuid.UUID, own: list[Tweet]) -> bool:
         if found is not None:
             mark_posted(post, found.x_post_id)
             return True
+        if post.attempts < MAX_ATTEMPTS and not whole:
+            _leave_to_a_person(session, post, f"more than {DEPTH} posts were made since, and X shows no more")
+            return False
         post.absent_reads += 1
         post.absent_at = clock.wall_now()
         if post.absent_reads < ABSENT_READS:
@@ -73,13 +87,15 @@ def _reconcile_one(db: Database, post_id: uuid.UUID, own: list[Tweet]) -> bool:
             set_state(post, PostState.QUEUED, f"absent from our timeline in {post.absent_reads} reads: sent once more")
             post.absent_reads, post.due_at = 0, clock.now()
             return True
-        set_state(
-            post, PostState.UNCONFIRMED, "absent after a second attempt with unknown outcome; a person should look"
-        )
-        # Looked for rarely from now on: X may still show it.
-        post.due_at = clock.now() + RARELY
-        events.record(session, post.bot_id, "post.needs_a_person", str(post_id))
+        _leave_to_a_person(session, post, "absent after a second attempt with unknown outcome")
         return False
+
+
+def _leave_to_a_person(session: Session, post: Post, why: str) -> None:
+    """Look for it rarely from now on: X may still show it."""
+    set_state(post, PostState.UNCONFIRMED, f"{why}; a person should look")
+    post.due_at = clock.now() + RARELY
+    events.record(session, post.bot_id, "post.needs_a_person", str(post.post_id))
 
 
 def _taken(session: Session, bot_id: str, own: list[Tweet]) -> set[str | None]:

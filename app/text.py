@@ -10,6 +10,7 @@ import html
 import re
 import unicodedata
 import warnings
+from collections.abc import Callable
 
 with warnings.catch_warnings():
     # twitter-text-parser reads its tables through pkg_resources, which warns on every import.
@@ -18,6 +19,7 @@ with warnings.catch_warnings():
 
 MAX_WEIGHTED_LENGTH = 280
 URL = re.compile(r"https?://\S+", re.IGNORECASE)
+DOTTED = re.compile(r"\w\.\w")  # without such a dot there is no link, and twitter-text need not look
 MENTION = re.compile(r"(?<![\w@/.])@([A-Za-z0-9_]{1,15})(?![\w@])")
 ADDRESSEES = re.compile(r"^(?:\s*@[A-Za-z0-9_]{1,15}(?![\w@]))+\s*")
 WHITE_SPACE = re.compile(r"\s+")
@@ -48,14 +50,44 @@ def without_addressees(text: str) -> str:
     return ADDRESSEES.sub("", text)
 
 
+def links(text: str) -> list[str]:
+    """The links of a text, in order: those that twitter-text sees, and beside them whatever has a scheme."""
+    return [text[start:end] for start, end in _link_spans(text)]
+
+
+def replace_links(text: str, replacement: Callable[[str], str]) -> str:
+    """The text with each of its links replaced."""
+    for start, end in reversed(_link_spans(text)):
+        text = text[:start] + replacement(text[start:end]) + text[end:]
+    return text
+
+
+def _link_spans(text: str) -> list[tuple[int, int]]:
+    seen = twitter_text.extract_urls_with_indices(text) if DOTTED.search(text) else []
+    spans, done = list[tuple[int, int]](), 0
+    for start, end in [*(link["indices"] for link in seen), (len(text), len(text))]:
+        spans += [match.span() for match in URL.finditer(text, done, start)]
+        spans += [(start, end)] if start < end else []
+        done = end
+    return spans
+
+
 def canonical(text: str) -> str:
     """The form in which two texts are the same post: entities unescaped, links dropped, NFKC, one case.
 
     X escapes `&`, `<` and `>` in what it returns and replaces links by t.co ones, so a text that comes
-    back can only be matched in this form.
+    back can only be matched in this form. A text may hold entities of its own, which X escapes once more: both
+    forms are unescaped until nothing is left to unescape.
     """
-    plain = unicodedata.normalize("NFKC", html.unescape(text))
-    return WHITE_SPACE.sub(" ", URL.sub(" ", plain)).strip().casefold()
+    plain = text
+    while (once := html.unescape(plain)) != plain:
+        plain = once
+    plain = unicodedata.normalize("NFKC", _without_links(plain))
+    return WHITE_SPACE.sub(" ", _without_links(plain)).strip().casefold()
+
+
+def _without_links(text: str) -> str:
+    return replace_links(text, lambda _: " ")
 
 
 def text_hash(text: str) -> str:

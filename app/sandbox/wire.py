@@ -19,7 +19,7 @@ from app.sandbox.problems import Json, unauthorized_field
 from app.sandbox.traits import HASHTAG
 from app.sandbox.view import View
 from app.sandbox.world import World
-from app.text import MENTION, URL
+from app.text import MENTION, URL, links, replace_links
 
 PRIVATE_AGE = timedelta(days=30)
 # What X charges for: two kinds of read of a post, a read of an account, and what is written.
@@ -61,7 +61,7 @@ def short_link(url: str) -> str:
 
 def shown(text: str) -> str:
     """A text as the API returns it: links shortened, `&`, `<` and `>` escaped."""
-    return html.escape(URL.sub(lambda match: short_link(match.group()), text), quote=False)
+    return html.escape(replace_links(text, short_link), quote=False)
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class Renderer:
         common = {
             "impression_count": counts.views,
             "user_profile_clicks": counts.profile_clicks,
-            **({"url_link_clicks": counts.views // 40} if URL.search(post.text) else {}),
+            **({"url_link_clicks": counts.views // 40} if links(post.text) else {}),
         }
         if name == "non_public_metrics":
             return {**common, "engagements": counts.engagements}
@@ -189,7 +189,7 @@ class Renderer:
 
     def _entities(self, post: Post) -> Json | None:
         text = shown(post.text)
-        originals = {short_link(url): url for url in URL.findall(post.text)}
+        originals = {short_link(link): link for link in links(post.text)}
         mentions = []
         for match in MENTION.finditer(text):
             person = self._world.person_by_handle(match.group(1))

@@ -108,6 +108,19 @@ def test_a_bot_that_was_silent_need_not_wait(database: Database, config: VibeBot
         assert conduct.next_slot(session, config, random.Random(1)) <= clock.now()
 
 
+def test_a_post_that_is_looked_for_tomorrow_holds_nothing_up(
+    database: Database, config: VibeBotConfig, checkpoint: Checkpoint
+) -> None:
+    config = with_safety(config, min_pause=2)
+    write(database, checkpoint, 1)
+    queue_drafts(database, config)
+    with database.transaction() as session:
+        lost = session.scalars(select(Post)).one()
+        lost.state, lost.due_at = PostState.UNCONFIRMED, clock.now() + timedelta(days=1)
+        session.flush()
+        assert conduct.next_slot(session, config, random.Random(1)) <= clock.now() + timedelta(minutes=6)
+
+
 def test_what_is_written_in_quiet_hours_waits_for_their_end(
     database: Database, config: VibeBotConfig, checkpoint: Checkpoint
 ) -> None:

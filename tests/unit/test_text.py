@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,24 @@ def test_what_comes_back_from_x_is_recognised() -> None:
     back = "Cats &amp; dogs: https://t.co/abc123 together"
     assert canonical(sent) == canonical(back)
     assert text_hash(sent) == text_hash(back)
+
+
+@pytest.mark.parametrize(
+    ("sent", "back"),
+    [
+        ("So it is at example.com/tonight, they say", "So it is at https://t.co/abc123, they say"),
+        ("http://localhost/page and no more", "http://localhost/page and no more"),
+        ("Written &amp; out", "Written &amp;amp; out"),
+        ("R&para without a semicolon", "R&amp;para without a semicolon"),
+    ],
+)
+def test_links_without_a_scheme_and_entities_of_ones_own_are_recognised(sent: str, back: str) -> None:
+    assert canonical(sent) == canonical(back)
+
+
+@given(st.text(alphabet=st.sampled_from("&;#<>amplt3qo .x")) | st.text())
+def test_whatever_x_escapes_is_recognised(text: str) -> None:
+    assert canonical(html.escape(text, quote=False)) == canonical(text)
 
 
 @given(st.text(), st.text())

@@ -11,7 +11,7 @@ from app.sandbox.params import ID, TWEET_SELECTORS, USER_SELECTORS
 from app.sandbox.posts import Kind, Post
 from app.sandbox.problems import NOT_AUTHORIZED, Json, Problem, invalid, not_found, plain_problem
 from app.sandbox.wire import Answer, Item, shown, stamp
-from app.text import MAX_WEIGHTED_LENGTH, URL, fits, mentions, weighted_length
+from app.text import MAX_WEIGHTED_LENGTH, fits, links, mentions, weighted_length
 
 DUPLICATE = "You are not allowed to create a Tweet with duplicate content."
 UNSUMMONED = "You can only reply to or quote posts where you are mentioned or are the author."
@@ -53,7 +53,7 @@ def create(request: Request) -> Answer:
         raise forbidden(DUPLICATE)
     world.publish(post)
     plain: Item = "summoned reply" if summoned and kind == "reply" else "post"
-    item: Item = "post with a link" if URL.search(text) else plain
+    item: Item = "post with a link" if links(text) else plain
     return Answer({"data": {"id": str(post.id), "text": shown(post.text)}}, 201, item=item, made=str(post.id))
 
 

@@ -21,7 +21,7 @@ from app.sandbox.traits import HASHTAG
 from app.sandbox.view import View
 from app.sandbox.wire import Answer
 from app.sandbox.world import World
-from app.text import URL, mentions
+from app.text import links, mentions
 
 DAYS = timedelta(days=7)
 SETTLING = timedelta(seconds=10)
@@ -145,7 +145,7 @@ class _Parser:
             ("is", "reply"): lambda post: post.kind == "reply",
             ("is", "quote"): lambda post: post.kind == "quote",
             ("is", "verified"): lambda _: False,
-            ("has", "links"): lambda post: bool(URL.search(post.text)),
+            ("has", "links"): lambda post: bool(links(post.text)),
             ("has", "hashtags"): lambda post: bool(HASHTAG.search(post.text)),
             ("has", "mentions"): lambda post: bool(mentions(post.text)),
             ("has", "media"): lambda _: False,
