@@ -5,7 +5,8 @@ Posts and the cursor behind them are committed together, so a crash neither lose
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
 
 import structlog
 from sqlalchemy import func, select
@@ -14,12 +15,14 @@ from sqlalchemy.orm import Session
 
 from app import clock, forgotten, optout
 from app.config import VibeBotConfig
+from app.connectors.bot_db import BotDB
 from app.connectors.community_db import CommunityDB
 from app.loops import PutOff
 from app.x.errors import Gone, NotAllowed, Retryable
+from app.x.limits import QUARTER
 from app.x.types import Tweet, newest_id
 from app.x_interactor import XInteractor
-from dbs.models import Cursor, Post, TimelinePost
+from dbs.models import Cursor, Membership, Post, TimelinePost
 from dbs.session import Database
 from dbs.states import FollowState, SeenState, Source
 
@@ -27,6 +30,7 @@ log = structlog.get_logger()
 
 # How far up a thread is read; more would not fit a small model's prompt.
 THREAD_LEVELS = 3
+BY_TURNS = "members"
 COUNT_COLUMNS = ("likes", "retweets", "replies", "quotes", "impressions", "counts_at")
 
 
@@ -45,7 +49,9 @@ def read_timeline(db: Database, x: XInteractor, config: VibeBotConfig) -> int:
         raise PutOff(None, "no member of the community is known yet")
     if any(member.follow_state == FollowState.FOLLOWING for member in members):
         return _read(db, x, config, Source.TIMELINE)
-    return sum(_read_member(db, x, config, member.user_id, len(members)) for member in members)
+    share, spare = posts_per_member(config, len(members)), _looked_for_soon(db, config)
+    turns = _by_turns(db, config, members)
+    return sum(_read_member(db, x, config, user_id, share=share, spare=spare) for user_id in turns)
 
 
 def read_mentions(db: Database, x: XInteractor, config: VibeBotConfig) -> int:
@@ -81,13 +87,39 @@ def posts_per_member(config: VibeBotConfig, members: int) -> int:
     return max(5, config.loop.tl_retrieval_length // max(members, 1))
 
 
-def _read_member(db: Database, x: XInteractor, config: VibeBotConfig, user_id: str, members: int) -> int:
-    share = posts_per_member(config, members)
+def _by_turns(db: Database, config: VibeBotConfig, members: Sequence[Membership]) -> Iterator[str]:
+    """The members, from the one after whom the last turn ended: a window may be too small for all of them."""
+    ids = [member.user_id for member in members]
+    with db.transaction() as session:
+        last = session.get(Cursor, (config.bot_id, BY_TURNS))
+    first = ids.index(last.value) + 1 if last is not None and last.value in ids else 0
+    for user_id in [*ids[first:], *ids[:first]]:
+        yield user_id
+        with db.transaction() as session:
+            statement = insert(Cursor).values(
+                bot_id=config.bot_id, name=BY_TURNS, value=user_id, updated_at=clock.now()
+            )
+            changed = {"value": statement.excluded.value, "updated_at": statement.excluded.updated_at}
+            session.execute(statement.on_conflict_do_update(index_elements=["bot_id", "name"], set_=changed))
+
+
+def _looked_for_soon(db: Database, config: VibeBotConfig) -> int:
+    """1 if a post of ours is looked for within X's window, else 0: members' posts and our own are one end-point.
+
+    On the smallest tier it has five requests in that time, and members are always more.
+    """
+    soon = clock.now() + timedelta(seconds=QUARTER)
+    with db.transaction() as session:
+        return int(bool(BotDB(session, config.bot_id).to_find(soon, clock.wall_now(), limit=1)))
+
+
+def _read_member(db: Database, x: XInteractor, config: VibeBotConfig, user_id: str, *, share: int, spare: int) -> int:
     name = f"user:{user_id}"
     with db.transaction() as session:
         cursor = session.get(Cursor, (config.bot_id, name))
+    since_id = cursor.value if cursor else None
     try:
-        page = next(iter(x.get_user_posts(user_id, share, since_id=cursor.value if cursor else None)), None)
+        page = next(iter(x.get_user_posts(user_id, share, since_id=since_id, spare=spare)), None)
         tweets = page.tweets if page else []
         thread = _thread_above(db, x, config, tweets)
     except Retryable as error:
@@ -104,7 +136,10 @@ def _read_member(db: Database, x: XInteractor, config: VibeBotConfig, user_id: s
 
 
 def _thread_above(db: Database, x: XInteractor, config: VibeBotConfig, tweets: Sequence[Tweet]) -> list[Tweet]:
-    """The posts above these that we do not have, level by level, a hundred to a request."""
+    """The posts above these that we do not have, level by level, a hundred to a request.
+
+    Where X does not give them now, what was read is worth keeping without: it is paid for and would be read again.
+    """
     thread: list[Tweet] = []
     level = tweets
     for _ in range(THREAD_LEVELS):
@@ -119,7 +154,11 @@ def _thread_above(db: Database, x: XInteractor, config: VibeBotConfig, tweets: S
             missing = sorted(wanted - set(stored) - forgotten.among(session, config.bot_id, wanted))
         if not missing:
             break
-        found, _gone = x.get_posts(missing)
+        try:
+            found, _gone = x.get_posts(missing)
+        except Retryable as error:
+            log.info("thread.put_off", missing=len(missing), reason=str(error))
+            break
         level = list(found.values())
         thread += level
     return thread

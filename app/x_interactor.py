@@ -141,6 +141,7 @@ class XInteractor:
         *,
         until_id: str | None = None,
         reposts: bool = False,
+        spare: int = 0,
     ) -> Iterator[Page]:
         """A user's posts, page by page, newest first; X goes 3,200 back.
 
@@ -152,6 +153,7 @@ class XInteractor:
         Args:
             until_id: only posts older than this one.
             reposts: include plain reposts, which cost as much as any other post.
+            spare: requests of the window that are left, because our own posts are looked for through the same.
         """
         return self._requester.pages(
             Endpoint.USER_POSTS,
@@ -162,6 +164,7 @@ class XInteractor:
             since_id=since_id,
             token=pagination_token,
             until_id=until_id,
+            spare=spare,
             exclude=None if reposts else "retweets",
         )
 

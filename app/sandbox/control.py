@@ -77,6 +77,10 @@ def router(world: World) -> APIRouter:
     async def summary() -> dict[str, Any]:
         return _summary(world)
 
+    @api.get("/windows")
+    async def windows() -> list[dict[str, Any]]:
+        return [asdict(window) for window in world.store.windows()]
+
     @api.get("/members")
     async def members() -> list[dict[str, Any]]:
         return [

@@ -13,7 +13,7 @@ from datetime import datetime
 from app.sandbox.auth import Context
 from app.sandbox.problems import PROBLEMS, Json
 from app.sandbox.settings import Settings, Tier
-from app.sandbox.store import Store
+from app.sandbox.store import Store, Window
 
 WINDOW_MS = 15 * 60 * 1000
 DAY_MS = 24 * 60 * 60 * 1000
@@ -95,12 +95,13 @@ class Verdict:
 def take(store: Store, endpoint: str, tier: Tier, context: Context, now_ms: int) -> Verdict:
     """Use up one request of the endpoint's windows. A refused request uses none."""
     quotas = _quotas(BY_TIER[tier][endpoint], context)
-    windows = [_window(store, f"{endpoint} {context} {prefix}", span, now_ms) for prefix, _, span in quotas]
+    windows = [_window(store.window(endpoint, context, prefix), span, now_ms) for prefix, _, span in quotas]
     allowed = all(used < limit for (_, used), (_, limit, _) in zip(windows, quotas, strict=True))
     headers: dict[str, str] = {}
     for (started, used), (prefix, limit, span) in zip(windows, quotas, strict=True):
         now_used = used + allowed
-        store.set_window(f"{endpoint} {context} {prefix}", started, now_used)
+        refused = int(used >= limit)
+        store.set_window(Window(endpoint, context, prefix, started, span, limit, now_used, refused))
         headers |= {
             f"{prefix}-limit": str(limit),
             f"{prefix}-remaining": str(limit - now_used),
@@ -123,8 +124,8 @@ def _quotas(allowance: Allowance, context: Context) -> list[tuple[str, int, int]
     return [(prefix, limit, span) for prefix, limit, span in quotas if limit is not None]
 
 
-def _window(store: Store, name: str, span: int, now_ms: int) -> tuple[int, int]:
-    started, used = store.window(name)
+def _window(latest: tuple[int, int], span: int, now_ms: int) -> tuple[int, int]:
+    started, used = latest
     return (started, used) if now_ms < started + span else (now_ms, 0)
 
 

@@ -27,7 +27,10 @@ CREATE TABLE IF NOT EXISTS follows (target INTEGER PRIMARY KEY, since_ms INTEGER
 CREATE TABLE IF NOT EXISTS record (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, method TEXT NOT NULL, path TEXT NOT NULL,
     kind TEXT NOT NULL, text TEXT, target TEXT, status INTEGER NOT NULL, id TEXT, fault TEXT);
-CREATE TABLE IF NOT EXISTS windows (name TEXT PRIMARY KEY, started_ms INTEGER NOT NULL, used INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS rate_windows (
+    endpoint TEXT NOT NULL, token TEXT NOT NULL, header TEXT NOT NULL, started_ms INTEGER NOT NULL,
+    span_ms INTEGER NOT NULL, allowed INTEGER NOT NULL, used INTEGER NOT NULL, refused INTEGER NOT NULL,
+    PRIMARY KEY (endpoint, token, header, started_ms)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ledger (
     day TEXT NOT NULL, endpoint TEXT NOT NULL, item TEXT NOT NULL, units INTEGER NOT NULL, usd REAL NOT NULL,
     PRIMARY KEY (day, endpoint, item)) WITHOUT ROWID;
@@ -42,6 +45,26 @@ CREATE TABLE IF NOT EXISTS paid_reads (
 
 class StateMismatchError(RuntimeError):
     """The state directory belongs to another world. The message names what differs and the remedy."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window of a rate limit: whose it is, when it began and how long it is (ms), and how it was used.
+
+    Attributes:
+        token: the kind of token that it counts for, user or app.
+        header: which of X's headers tell of it, e.g. `x-rate-limit`.
+        used, refused: requests that were answered, and that met a 429.
+    """
+
+    endpoint: str
+    token: str
+    header: str
+    started_ms: int
+    span_ms: int
+    allowed: int
+    used: int
+    refused: int
 
 
 @dataclass(frozen=True)
@@ -169,13 +192,27 @@ class Store:
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor]
 
-    def window(self, name: str) -> tuple[int, int]:
-        """When the running window of a limit began (ms), and how much of it is used."""
-        row = self._db.execute("SELECT started_ms, used FROM windows WHERE name = ?", (name,)).fetchone()
+    def window(self, endpoint: str, token: str, header: str) -> tuple[int, int]:
+        """When the latest window of a limit began (ms), and how much of it is used."""
+        row = self._db.execute(
+            "SELECT started_ms, used FROM rate_windows WHERE endpoint = ? AND token = ? AND header = ? "
+            "ORDER BY started_ms DESC LIMIT 1",
+            (endpoint, token, header),
+        ).fetchone()
         return (row[0], row[1]) if row else (0, 0)
 
-    def set_window(self, name: str, started_ms: int, used: int) -> None:
-        self._db.execute("INSERT OR REPLACE INTO windows VALUES (?, ?, ?)", (name, started_ms, used))
+    def set_window(self, window: Window) -> None:
+        """Keep how much of a window is used; those refused are added to the ones before."""
+        self._db.execute(
+            "INSERT INTO rate_windows VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            "used = excluded.used, refused = refused + excluded.refused",
+            astuple(window),
+        )
+
+    def windows(self) -> list[Window]:
+        """Every window that a request ever began, each limit's in order."""
+        rows = self._db.execute("SELECT * FROM rate_windows ORDER BY endpoint, token, header, started_ms")
+        return [Window(*row) for row in rows]
 
     def book(self, day: str, endpoint: str, item: str, units: int, usd: float) -> None:
         self._db.execute(

@@ -57,8 +57,11 @@ class Settlement:
 class Allowance(Protocol):
     """Whether a request may be made, and what it came to."""
 
-    def reserve(self, endpoint: Endpoint, usd: Decimal) -> Reservation:
+    def reserve(self, endpoint: Endpoint, usd: Decimal, spare: int = 0) -> Reservation:
         """Set aside one request and the most it could cost.
+
+        Args:
+            spare: requests that must be left in each window for what is more urgent.
 
         Raises:
             RateLimited: a window is empty.
@@ -75,7 +78,7 @@ class Allowance(Protocol):
 class Unlimited:
     """The allowance of a bot without a database: X alone says no."""
 
-    def reserve(self, endpoint: Endpoint, usd: Decimal) -> Reservation:
+    def reserve(self, endpoint: Endpoint, usd: Decimal, spare: int = 0) -> Reservation:  # noqa: ARG002 - nothing ends
         return Reservation(endpoint, clock.now(), usd)
 
     def settle(self, reservation: Reservation, settlement: Settlement) -> None:
@@ -94,14 +97,14 @@ class SharedAllowance:
         self._account = account
         self._budget = budget
 
-    def reserve(self, endpoint: Endpoint, usd: Decimal) -> Reservation:
+    def reserve(self, endpoint: Endpoint, usd: Decimal, spare: int = 0) -> Reservation:
         limits = limits_of(self._budget.tier, endpoint)
         with self._db.transaction() as session:
             self._lock_bot(session)
             now = clock.now()  # only now: waiting for the lock takes time
             self._check_budget(session, endpoint, usd, now)
             under_way = self._under_way(session, endpoint, now)
-            windows.take(session, self._account, endpoint, limits, now=now, under_way=under_way)
+            windows.take(session, self._account, endpoint, limits, now=now, under_way=under_way, spare=spare)
             entry = LedgerEntry(bot_id=self._bot_id, endpoint=endpoint, at=now, reserved_usd=usd)
             session.add(entry)
             session.flush()

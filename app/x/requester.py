@@ -53,6 +53,7 @@ class Requester:
         items: int,
         authors: int = 0,
         owned: bool = False,
+        spare: int = 0,
         **params: object,
     ) -> Body:
         """A request that changes nothing.
@@ -60,13 +61,14 @@ class Requester:
         Args:
             method: one of the tweepy client's, called with `args` and `params` in user context.
             items: the most things that can come back, and `authors` the most included users; both cost.
+            spare: requests of the window that are left for what is more urgent.
 
         Raises:
             XError: never OutcomeUnknown.
         """
         charge = charge_for(endpoint, self._budget, owned=owned)
         call = partial(method, *args, user_auth=True, **params)
-        return self._request(endpoint, charge, charge.of(items, authors), call)
+        return self._request(endpoint, charge, charge.of(items, authors), call, spare)
 
     def write(
         self,
@@ -99,6 +101,7 @@ class Requester:
         smallest: int,
         authors: bool = False,
         owned: bool = False,
+        spare: int = 0,
         token: str | None = None,
         token_name: str = "pagination_token",  # noqa: S107 - the name of a parameter
         **params: object,
@@ -121,6 +124,7 @@ class Requester:
                 items=size,
                 authors=size if authors else 0,
                 owned=owned,
+                spare=spare,
                 max_results=size,
                 tweet_fields=TWEET_FIELDS,
                 **{**params, token_name: token},
@@ -143,18 +147,18 @@ class Requester:
         return self._exchange(endpoint, charge, charge.of(items, 0), partial(method, *args, user_auth=True, **params))
 
     def _request(
-        self, endpoint: Endpoint, charge: Charge, most: Decimal, call: Callable[[], requests.Response]
+        self, endpoint: Endpoint, charge: Charge, most: Decimal, call: Callable[[], requests.Response], spare: int = 0
     ) -> Body:
-        exchange, error = self._exchange(endpoint, charge, most, call)
+        exchange, error = self._exchange(endpoint, charge, most, call, spare)
         # Raised here and not where it was caught: an exception of the network's holds the signed request.
         if error is not None:
             raise error
         return _body(exchange)
 
     def _exchange(
-        self, endpoint: Endpoint, charge: Charge, most: Decimal, call: Callable[[], requests.Response]
+        self, endpoint: Endpoint, charge: Charge, most: Decimal, call: Callable[[], requests.Response], spare: int = 0
     ) -> tuple[Exchange, XError | None]:
-        reservation = self._allowance.reserve(endpoint, most)
+        reservation = self._allowance.reserve(endpoint, most, spare)
         exchange = self._wire.exchange(call)
         error = _error_in(endpoint, exchange)
         self._settle(reservation, charge, exchange, error)

@@ -52,12 +52,20 @@ def readings(headers: Mapping[str, str]) -> list[Reading]:
 
 
 def take(
-    session: Session, account: str, endpoint: Endpoint, limits: Sequence[Limit], *, now: datetime, under_way: int
+    session: Session,
+    account: str,
+    endpoint: Endpoint,
+    limits: Sequence[Limit],
+    *,
+    now: datetime,
+    under_way: int,
+    spare: int = 0,
 ) -> None:
     """Take one request out of every window of the account and of the app on an end-point.
 
     Args:
         under_way: requests that have left and are not settled yet; they may fall into a window that begins now.
+        spare: requests that are left in each window for others; a window that allows no more than these gives its last.
 
     Raises:
         RateLimited: a window is empty; `retry_at` is when the last of the empty ones is full again.
@@ -69,7 +77,7 @@ def take(
             window.remaining = max(0, window.allowed - under_way)
             window.resets_at = now + timedelta(seconds=window.span_s)
             window.updated_at = now
-    empty = [window for window in windows if window.remaining <= 0]
+    empty = [window for window in windows if window.remaining <= min(spare, max(0, window.allowed - 1))]
     if empty:
         until = max(window.resets_at for window in empty)
         raise RateLimited(f"no request left until {until:%Y-%m-%d %H:%M:%S} UTC", endpoint=endpoint, retry_at=until)
@@ -103,7 +111,10 @@ def correct(
     for item in told:
         window = windows[_name(account, item), item.span_s]
         certain = max(0, item.remaining - under_way)
-        if window.resets_at <= now:
+        # X's window begins when a request arrives: one that left just before the end of ours is the first of the next.
+        # Told times differ from ours by moments within one window, and by all of its span between two.
+        is_next = item.resets_at - window.resets_at > timedelta(seconds=item.span_s / 2)
+        if is_next or window.resets_at <= now:
             window.remaining = certain
         else:
             counted = window.remaining + item.allowed - window.allowed

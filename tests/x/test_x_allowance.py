@@ -135,6 +135,28 @@ def test_requests_under_way_count_in_the_window_that_begins(database, bot):
     assert window(database).remaining == 20 - 3 - 1
 
 
+def test_a_request_that_left_before_the_end_of_a_window_may_be_the_first_of_the_next(database, bot):
+    set_window(database, remaining=1, minutes=0.05)
+    allowed = allowance(database)
+    reservation = allowed.reserve(HOME, FREE)
+    allowed.settle(reservation, settled(rate(20, 19, minutes=15.05)))
+    assert window(database).remaining == 19
+
+
+def test_requests_are_left_for_what_is_more_urgent(database, bot):
+    set_window(database, remaining=2)
+    allowed = allowance(database)
+    allowed.reserve(HOME, FREE, spare=1)
+    with pytest.raises(errors.RateLimited):
+        allowed.reserve(HOME, FREE, spare=1)
+    allowed.reserve(HOME, FREE)
+    set_window(database, remaining=1, allowed=1)  # where there is one and no more, it is whose turn it is
+    allowed.reserve(HOME, FREE, spare=1)
+    set_window(database, remaining=0, allowed=0)
+    with pytest.raises(errors.RateLimited):
+        allowed.reserve(HOME, FREE, spare=1)
+
+
 def test_the_reservation_of_a_dead_process_is_forgotten_by_windows_but_not_by_the_budget(database, bot):
     allowed = allowance(database)
     allowed.reserve(HOME, Decimal("0.5"))
