@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo prove up env chaos test test-browser test-proofs test-gpu test-docker bench lint format docs clean
+.PHONY: demo prove up env chaos test test-browser test-proofs test-gpu test-docker bench lint sbom audit format docs clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed: install Python 3.11, or set PYTHON=..."; exit 1; }
@@ -62,6 +62,16 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m dbs.document --check
+
+# build/sbom.json: every pin of constraints.txt, with its licence.
+sbom: $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[audit]'
+	$(BIN)/python scripts/sbom.py
+	$(BIN)/pytest -m audit tests/unit/test_supply_chain.py
+
+# Needs an index that tells advisories; SERVICE=osv asks osv.dev. Fails where neither can be asked.
+audit: sbom
+	$(BIN)/python scripts/audit.py --service $(or $(SERVICE),pypi)
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .
