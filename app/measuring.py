@@ -6,6 +6,7 @@ A post is read at seven ages, 100 posts to a request, so its cost does not depen
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -43,10 +44,12 @@ BATCH = 100
 EXPORTS = "engagement"  # the folder of the exports, under the data root
 # A batch whose worker dies is measured by another one after this, in world time.
 CLAIM = timedelta(minutes=10)
+# More messages than this would only wait behind each other; the next turn sends for what is left.
+MAX_FURTHER_BATCHES = 64
 
 
 def measure_due(db: Database, x: XInteractor, config: VibeBotConfig) -> int:
-    """Measure every post that is due, a hundred to a request.
+    """Measure every post that is due, batch by batch.
 
     Returns:
         The number of snapshots stored.
@@ -55,19 +58,38 @@ def measure_due(db: Database, x: XInteractor, config: VibeBotConfig) -> int:
         PutOff: X's window or our budget is empty; the posts not read stay due.
     """
     stored = 0
-    while True:
-        with db.transaction() as session:
-            # Claimed by moving the due time, so that several workers share the work without locks across requests.
-            posts = BotDB(session, config.bot_id).claim_to_measure(clock.now(), BATCH, CLAIM)
-        if not posts:
-            return stored
-        try:
-            counts = x.get_counts([str(post.x_post_id) for post in posts])
-        except Retryable as error:
-            _return_claim(db, config.bot_id, posts)
-            raise PutOff(error.retry_at, str(error)) from error
-        for post in posts:
-            stored += _measure(db, x, config, post, counts.get(str(post.x_post_id)))
+    while (measured := measure_batch(db, x, config)) is not None:
+        stored += measured
+    return stored
+
+
+def measure_batch(db: Database, x: XInteractor, config: VibeBotConfig) -> int | None:
+    """Measure the posts that have been due for longest, as many as fit a request.
+
+    Returns:
+        The number of snapshots stored; None if no post is due.
+
+    Raises:
+        PutOff: as `measure_due`.
+    """
+    with db.transaction() as session:
+        # Claimed by moving the due time, so that several workers share the work without locks across requests.
+        posts = BotDB(session, config.bot_id).claim_to_measure(clock.now(), BATCH, CLAIM)
+    if not posts:
+        return None
+    try:
+        counts = x.get_counts([str(post.x_post_id) for post in posts])
+    except Retryable as error:
+        _return_claim(db, config.bot_id, posts)
+        raise PutOff(error.retry_at, str(error)) from error
+    return sum(_measure(db, x, config, post, counts.get(str(post.x_post_id))) for post in posts)
+
+
+def further_batches(db: Database, config: VibeBotConfig) -> int:
+    """How many batches are due beyond the first, at most `MAX_FURTHER_BATCHES`: work that other workers can take."""
+    with db.transaction() as session:
+        due = BotDB(session, config.bot_id).count_to_measure(clock.now(), BATCH * (MAX_FURTHER_BATCHES + 1))
+    return max(0, math.ceil(due / BATCH) - 1)
 
 
 def _return_claim(db: Database, bot_id: str, posts: list[Post]) -> None:

@@ -110,6 +110,11 @@ class BotDB:
         self._put_off([post.post_id for post in posts], now + claim)
         return list(posts)
 
+    def count_to_measure(self, now: datetime, most: int) -> int:
+        """How many posts at X are due to be measured, as far as `most`."""
+        due = select(Post.post_id).where(Post.bot_id == self._bot_id, Post.next_measure_at <= now).limit(most)
+        return self._session.scalar(select(func.count()).select_from(due.subquery())) or 0
+
     def schedule_measure(self, post_id: uuid.UUID, step: int, at: datetime | None) -> None:
         """Plan the next measurement: how many planned ages are done, and when the next is due (None: no more)."""
         self._session.execute(
