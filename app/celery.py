@@ -31,6 +31,7 @@ TASK_QUEUES = {
     "app.tasks.send": PUBLISHING,
     "app.tasks.reconciliation": PUBLISHING,
     "app.tasks.engagement": ENGAGEMENT,
+    "app.tasks.measure": ENGAGEMENT,
     "app.tasks.community": UPKEEP,
     "app.tasks.persona": UPKEEP,
     "app.tasks.forgetting": UPKEEP,

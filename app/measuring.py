@@ -5,27 +5,26 @@ A post is read at seven ages, 100 posts to a request, so its cost does not depen
 
 from __future__ import annotations
 
-import json
-import uuid
+import math
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 from sqlalchemy.orm import Session
 
-from app import clock, forgotten
+from app import clock
 from app.config import VibeBotConfig
 from app.connectors.bot_db import BotDB
-from app.connectors.community_db import CommunityDB
 from app.connectors.engagement_db import EngagementDB
 from app.connectors.quotes_comments_db import QuotesCommentsDB
 from app.loops import PutOff
-from app.x.errors import Retryable, XError
-from app.x.types import Counts, Tweet
+from app.talk import read_talk, store_talk
+from app.x.errors import Retryable
+from app.x.types import Counts
 from app.x_interactor import XInteractor
-from dbs.models import Engagement, Post, QuoteComment, TimelinePost
+from dbs.models import Engagement, Post
 from dbs.session import Database
-from dbs.states import Kind
 
 log = structlog.get_logger()
 
@@ -40,13 +39,23 @@ AGES = (
     timedelta(days=7),
 )
 BATCH = 100
-EXPORTS = "engagement"  # the folder of the exports, under the data root
 # A batch whose worker dies is measured by another one after this, in world time.
 CLAIM = timedelta(minutes=10)
+# More messages than this would only wait behind each other; the next turn sends for what is left.
+MAX_FURTHER_BATCHES = 64
+
+
+class Reading(NamedTuple):
+    """What X says of a post now, and where what was said under it is exported, relative to the data root."""
+
+    post: Post
+    counts: Counts
+    quotes_filepath: str | None
+    comments_filepath: str | None
 
 
 def measure_due(db: Database, x: XInteractor, config: VibeBotConfig) -> int:
-    """Measure every post that is due, a hundred to a request.
+    """Measure every post that is due, batch by batch.
 
     Returns:
         The number of snapshots stored.
@@ -55,45 +64,85 @@ def measure_due(db: Database, x: XInteractor, config: VibeBotConfig) -> int:
         PutOff: X's window or our budget is empty; the posts not read stay due.
     """
     stored = 0
-    while True:
-        with db.transaction() as session:
-            # Claimed by moving the due time, so that several workers share the work without locks across requests.
-            posts = BotDB(session, config.bot_id).claim_to_measure(clock.now(), BATCH, CLAIM)
-        if not posts:
-            return stored
-        try:
-            counts = x.get_counts([str(post.x_post_id) for post in posts])
-        except Retryable as error:
-            _return_claim(db, config.bot_id, posts)
-            raise PutOff(error.retry_at, str(error)) from error
-        for post in posts:
-            stored += _measure(db, x, config, post, counts.get(str(post.x_post_id)))
+    while (measured := measure_batch(db, x, config)) is not None:
+        stored += measured
+    return stored
+
+
+def measure_batch(db: Database, x: XInteractor, config: VibeBotConfig) -> int | None:
+    """Measure the posts that have been due for longest, as many as fit a request.
+
+    Returns:
+        The number of snapshots stored; None if no post is due.
+
+    Raises:
+        PutOff: as `measure_due`.
+    """
+    with db.transaction() as session:
+        # Claimed by moving the due time, so that several workers share the work without locks across requests.
+        posts = BotDB(session, config.bot_id).claim_to_measure(clock.now(), BATCH, CLAIM)
+    if not posts:
+        return None
+    try:
+        counts = x.get_counts([str(post.x_post_id) for post in posts])
+    except Retryable as error:
+        _return_claim(db, config.bot_id, posts)
+        raise PutOff(error.retry_at, str(error)) from error
+    found = [(post, counts[str(post.x_post_id)]) for post in posts if str(post.x_post_id) in counts]
+    _note_the_gone(db, [post for post in posts if str(post.x_post_id) not in counts])
+    with db.transaction() as session:
+        talked_about = QuotesCommentsDB(session, config.bot_id).posts_among([post.post_id for post, _ in found])
+        # Of most posts nobody has said anything: these are stored together, which is most of a turn's work saved.
+        quiet = [
+            Reading(post, read, None, None)
+            for post, read in found
+            if not (read.replies or read.quotes or post.post_id in talked_about)
+        ]
+        _store(session, config, quiet)
+    stored = {reading.post.post_id for reading in quiet}
+    for post, read in found:
+        if post.post_id not in stored:
+            _measure(db, x, config, post, read)
+    return len(found)
+
+
+def further_batches(db: Database, config: VibeBotConfig) -> int:
+    """How many batches are due beyond the first, at most `MAX_FURTHER_BATCHES`: work that other workers can take."""
+    with db.transaction() as session:
+        due = BotDB(session, config.bot_id).count_to_measure(clock.now(), BATCH * (MAX_FURTHER_BATCHES + 1))
+    return max(0, math.ceil(due / BATCH) - 1)
 
 
 def _return_claim(db: Database, bot_id: str, posts: list[Post]) -> None:
     with db.transaction() as session:
+        BotDB(session, bot_id).schedule_measures([(post.post_id, post.measure_step, clock.now()) for post in posts])
+
+
+def _note_the_gone(db: Database, posts: Sequence[Post]) -> None:
+    """Posts that X no longer shows are not measured any more."""
+    with db.transaction() as session:
         for post in posts:
-            BotDB(session, bot_id).schedule_measure(post.post_id, post.measure_step, clock.now())
-
-
-def _measure(db: Database, x: XInteractor, config: VibeBotConfig, post: Post, counts: Counts | None) -> bool:
-    """Store one reading, with what was said where a count has moved, and plan the next."""
-    if counts is None:
-        with db.transaction() as session:
             row = session.get_one(Post, post.post_id)
             row.deleted_at, row.next_measure_at = clock.now(), None
             log.info("post.gone", post_id=str(post.post_id))
-        return False
-    talk = _read_talk(db, x, config, post, counts)
-    now = clock.now()
-    age = now - _posted_at(post)
-    step = sum(planned <= age for planned in AGES)
+
+
+def _measure(db: Database, x: XInteractor, config: VibeBotConfig, post: Post, counts: Counts) -> None:
+    """Store one reading, with what was said where a count has moved, and plan the next."""
+    talk = read_talk(db, x, config, post, counts)
     with db.transaction() as session:
-        paths = _store_talk(session, config, post, talk)
-        EngagementDB(session, config.bot_id).add(_snapshot(config.bot_id, post, counts, now, paths))
-        next_at = _posted_at(post) + AGES[step] if step < len(AGES) else None
-        BotDB(session, config.bot_id).schedule_measure(post.post_id, step, next_at)
-    return True
+        quotes, comments = store_talk(session, config, post, talk)
+        _store(session, config, [Reading(post, counts, quotes, comments)])
+
+
+def _store(session: Session, config: VibeBotConfig, readings: Sequence[Reading]) -> None:
+    now = clock.now()
+    EngagementDB(session, config.bot_id).add(*(_snapshot(config.bot_id, reading, now) for reading in readings))
+    plan = []
+    for post in (reading.post for reading in readings):
+        step = sum(planned <= now - _posted_at(post) for planned in AGES)
+        plan.append((post.post_id, step, _posted_at(post) + AGES[step] if step < len(AGES) else None))
+    BotDB(session, config.bot_id).schedule_measures(plan)
 
 
 def _posted_at(post: Post) -> datetime:
@@ -102,9 +151,8 @@ def _posted_at(post: Post) -> datetime:
     return post.post_time
 
 
-def _snapshot(
-    bot_id: str, post: Post, counts: Counts, now: datetime, paths: tuple[str | None, str | None]
-) -> Engagement:
+def _snapshot(bot_id: str, reading: Reading, now: datetime) -> Engagement:
+    post, counts, quotes_filepath, comments_filepath = reading
     age = now - _posted_at(post)
     # The planned age is the last one that has passed: a late reading stands for the age it was late for.
     planned = max((planned for planned in AGES if planned <= age), default=AGES[0])
@@ -122,96 +170,6 @@ def _snapshot(
         user_profile_clicks=counts.user_profile_clicks,
         planned_age_s=int(planned.total_seconds()),
         age_s=age.total_seconds(),
-        quotes_filepath=paths[0],
-        comments_filepath=paths[1],
+        quotes_filepath=quotes_filepath,
+        comments_filepath=comments_filepath,
     )
-
-
-def _read_talk(
-    db: Database, x: XInteractor, config: VibeBotConfig, post: Post, counts: Counts
-) -> list[tuple[Tweet, bool]]:
-    """Quotes and replies that we do not have yet, as (tweet, is a comment); read only where a count has moved."""
-    with db.transaction() as session:
-        known = QuotesCommentsDB(session, config.bot_id).of_post(post.post_id)
-        conversation_id = _conversation(session, config.bot_id, post)
-    comments = sum(row.comment for row in known)
-    talk: list[tuple[Tweet, bool]] = []
-    try:
-        if (counts.replies or 0) > comments:
-            talk += [(tweet, True) for tweet in x.get_replies(str(post.x_post_id), conversation_id)]
-        if (counts.quotes or 0) > len(known) - comments:
-            talk += [(tweet, False) for tweet in x.get_quotes(str(post.x_post_id))]
-    except XError as error:
-        # The counts are in hand and worth keeping; the texts are read at the next age, if X has them then.
-        log.info("talk.put_off", post_id=str(post.post_id), reason=str(error))
-    return [(tweet, comment) for tweet, comment in talk if tweet.author_id != config.user_id]
-
-
-def _conversation(session: Session, bot_id: str, post: Post) -> str | None:
-    """The conversation that a post of ours stands in: its target's for a reply, its own otherwise."""
-    if post.kind != Kind.REPLY or post.target_post_id is None:
-        return post.x_post_id
-    target = session.get(TimelinePost, (bot_id, post.target_post_id))
-    return target.conversation_id if target else None
-
-
-def _store_talk(
-    session: Session, config: VibeBotConfig, post: Post, talk: list[tuple[Tweet, bool]]
-) -> tuple[str | None, str | None]:
-    """Store what was said and export it; returns the seed's quotes_filepath and comments_filepath."""
-    subjects = {subject for tweet, _ in talk for subject in (tweet.x_post_id, tweet.author_id)}
-    gone = forgotten.among(session, config.bot_id, subjects)
-    talk = [(tweet, comment) for tweet, comment in talk if not {tweet.x_post_id, tweet.author_id} & gone]
-    CommunityDB(session, config.bot_id).upsert([tweet.author for tweet, _ in talk if tweet.author])
-    rows = QuotesCommentsDB(session, config.bot_id)
-    rows.upsert(
-        [
-            QuoteComment(
-                post_id=post.post_id,
-                reply_id=tweet.x_post_id,
-                comment=comment,
-                time_of_reply=tweet.created_at,
-                bot_id=config.bot_id,
-                author_id=tweet.author_id,
-                content=tweet.text,
-                lang=tweet.lang,
-                likes=tweet.counts.likes,
-                fetched_at=clock.now(),
-            )
-            for tweet, comment in talk
-        ]
-    )
-    said = rows.of_post(post.post_id)
-    quotes = _export(config, post.post_id, "quotes", [row for row in said if not row.comment])
-    comments = _export(config, post.post_id, "comments", [row for row in said if row.comment])
-    return quotes, comments
-
-
-def _export(config: VibeBotConfig, post_id: uuid.UUID, name: str, rows: list[QuoteComment]) -> str | None:
-    """Write rows as JSON lines under the data root; returns the path relative to it, or None if there are none."""
-    if not rows:
-        return None
-    relative = Path(EXPORTS) / config.bot_id / str(post_id) / f"{name}.jsonl"
-    path = Path(config.data_dir) / relative
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [
-        json.dumps(
-            {
-                "reply_id": row.reply_id,
-                "author_id": row.author_id,
-                "time_of_reply": row.time_of_reply.isoformat(),
-                "content": row.content,
-            },
-            ensure_ascii=False,
-        )
-        for row in rows
-    ]
-    write_aside(path, lines)
-    return str(relative)
-
-
-def write_aside(path: Path, lines: list[str]) -> None:
-    """Write an export aside and rename it, because a reader may have it open."""
-    aside = path.with_suffix(".part")
-    aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    aside.replace(path)

@@ -9,14 +9,18 @@ from typing import Protocol
 
 
 class Tended(Protocol):
-    """A stack with logs under its directory, whose dead services are restarted when it is tended."""
-
-    directory: Path
+    """What restarts dead services when it is tended."""
 
     def tend(self) -> None: ...
 
 
-def wait_for(stack: Tended, what: str, seconds: float, condition: Callable[[], bool]) -> None:
+class Stack(Tended, Protocol):
+    """It and its logs, which lie under its directory."""
+
+    directory: Path
+
+
+def wait_for(stack: Stack, what: str, seconds: float, condition: Callable[[], bool]) -> None:
     """Tend the stack until something is so; fails where that takes longer."""
     assert becomes(stack, seconds, condition), f"no {what} within {seconds:.0f} s; logs in {stack.directory / 'logs'}"
 

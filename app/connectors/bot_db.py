@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app import clock
@@ -110,13 +110,19 @@ class BotDB:
         self._put_off([post.post_id for post in posts], now + claim)
         return list(posts)
 
-    def schedule_measure(self, post_id: uuid.UUID, step: int, at: datetime | None) -> None:
-        """Plan the next measurement: how many planned ages are done, and when the next is due (None: no more)."""
-        self._session.execute(
-            update(Post)
-            .where(Post.post_id == post_id, Post.bot_id == self._bot_id)
-            .values(measure_step=step, next_measure_at=at)
-        )
+    def count_to_measure(self, now: datetime, most: int) -> int:
+        """How many posts at X are due to be measured, as far as `most`."""
+        due = select(Post.post_id).where(Post.bot_id == self._bot_id, Post.next_measure_at <= now).limit(most)
+        return self._session.scalar(select(func.count()).select_from(due.subquery())) or 0
+
+    def schedule_measures(self, plan: Sequence[tuple[uuid.UUID, int, datetime | None]]) -> None:
+        """Plan next measurements: for each post how many planned ages are done, and when the next is due, or None."""
+        if plan:
+            changes = [{"id": post_id, "step": step, "at": at} for post_id, step, at in plan]
+            statement = update(Post).where(Post.bot_id == self._bot_id, Post.post_id == bindparam("id"))
+            self._session.connection().execute(
+                statement.values(measure_step=bindparam("step"), next_measure_at=bindparam("at")), changes
+            )
 
     def _put_off(self, post_ids: Sequence[uuid.UUID], at: datetime) -> None:
         if post_ids:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Boolean, func, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
@@ -68,3 +68,13 @@ class QuotesCommentsDB:
             .order_by(QuoteComment.time_of_reply, QuoteComment.reply_id)
         )
         return list(rows)
+
+    def posts_among(self, post_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+        """Those of the posts about which something is known to have been said."""
+        return set(
+            self._session.scalars(
+                select(QuoteComment.post_id)
+                .where(QuoteComment.bot_id == self._bot_id, QuoteComment.post_id.in_(post_ids))
+                .distinct()
+            )
+        )

@@ -16,7 +16,7 @@ from app.config import VibeBotConfig
 from app.data import files, manifest
 from app.data.filters import Dropped
 from app.data.records import Record
-from app.measuring import EXPORTS, write_aside
+from app.talk import EXPORTS, write_aside
 from dbs.models import DataSet, Engagement, Forgotten
 from dbs.session import Database
 

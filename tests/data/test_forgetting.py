@@ -23,9 +23,9 @@ from app.data.clearing import clear_files
 from app.data.forgetting import BY_HAND, NOTE, forget
 from app.data.gathering import gather
 from app.data.vanished import forget_vanished
-from app.measuring import _store_talk
 from app.readiness import fresh_drafts
 from app.reading import store_posts
+from app.talk import store_talk
 from app.text import text_hash
 from app.x.parse import tweets_of
 from dbs.models import (
@@ -111,7 +111,7 @@ def give_history(context: BotContext) -> dict[str, uuid.UUID]:
         CommunityDB(session, BOT).set_summary("7", f"Writes about every {CANARY}.")
         mine = session.scalars(select(Post).where(Post.draft_id == ids["posted"])).one()
         tweets = tweets_of({"data": [post("901", author_id="7", text=f"my {CANARY}"), post("902", author_id="8")]})
-        quotes, comments = _store_talk(session, context.config, mine, [(tweet, True) for tweet in tweets])
+        quotes, comments = store_talk(session, context.config, mine, [(tweet, True) for tweet in tweets])
         session.add(
             Engagement(
                 post_id=mine.post_id, bot_id=BOT, retrieval_time=clock.now(), likes=3, quotes_filepath=quotes,

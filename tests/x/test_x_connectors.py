@@ -128,7 +128,7 @@ def test_many_workers_measure_each_post_once(database, give_post):
     claimed = [post.post_id for claim in claims for post in claim]
     assert len(claimed) == len(set(claimed)) == 12
     assert set(claimed) == due
-    posts(database, lambda db: db.schedule_measure(claimed[0], 7, None))
+    posts(database, lambda db: db.schedule_measures([(claimed[0], 7, None)]))
     planned = posts(database, lambda db: db.get(claimed[0]))
     assert (planned.measure_step, planned.next_measure_at) == (7, None)
 
