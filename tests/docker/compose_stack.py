@@ -41,8 +41,20 @@ class Compose:
         return done.stdout
 
     def up(self, *arguments: str) -> None:
-        scale = f"io-worker={IO_WORKERS}"
-        self("up", *arguments, "--detach", "--wait", "--wait-timeout", str(UP_SECONDS), "--scale", scale)
+        """Start everything, and wait until all that stays is healthy and all that ends has ended well."""
+        self("up", *arguments, "--detach", "--scale", f"io-worker={IO_WORKERS}")
+        self.wait_for("healthy stack", UP_SECONDS, self._is_up)
+
+    def _is_up(self) -> bool:
+        ids = self("ps", "--all", "--quiet").split()
+        states = [box["State"] for box in json.loads(docker_run(["docker", "inspect", *ids]).stdout)]
+        # Without `up --wait`, which counts the end of the kick-off as a failure (docker/compose#10596).
+        return all(
+            state["Health"]["Status"] == "healthy"
+            if "Health" in state and state["Running"]
+            else (state["Status"], state["ExitCode"]) == ("exited", 0)
+            for state in states
+        )
 
     def containers(self, service: str) -> list[dict[str, Any]]:
         """What the engine knows of a service's containers."""

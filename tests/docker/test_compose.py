@@ -22,6 +22,16 @@ def test_it_posts_by_itself(compose: Compose) -> None:
     compose.wait_for("third post", 600, lambda: len(compose.posted()) >= 3)
 
 
+def test_the_kick_off_ends_and_holds_nothing(compose: Compose) -> None:
+    steps = compose.rows("select step || ':' || state from kickoff_steps")
+    # The sandbox is another machine to it, so it counts as live X, and nobody has opted in to training on that.
+    assert steps == {"databases:done", "community:done", "data_set:skipped", "sft:skipped", "loops:done"}
+    assert compose.rows("select loop from loops where paused") == set()
+    (box,) = compose.containers("kickoff")
+    assert (box["State"]["Status"], box["State"]["ExitCode"]) == ("exited", 0)
+    assert "done before" in compose("run", "--rm", "-T", "kickoff")
+
+
 def test_the_image_without_torch_is_small(compose: Compose) -> None:
     sizes = compose("exec", "-T", "beat", "du", "--summarize", "--bytes", "/venv", "/app").splitlines()
     assert sum(int(line.split()[0]) for line in sizes) < 300e6
