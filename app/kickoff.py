@@ -25,6 +25,7 @@ from app.data.jump_start import TrainingProgress, train
 from app.data.manifest import find
 from app.data.optin import OptInMissingError, require_opt_in
 from app.loops import PutOff
+from app.policy import registry
 from app.schedule import LoopName
 from dbs import migrations
 from dbs.models import Checkpoint, KickoffStep, Loop, TrainingRun
@@ -34,6 +35,7 @@ log = structlog.get_logger()
 
 WRITING = [LoopName.GENERATION, LoopName.OWN_POSTS]
 WAITING = "kick-off: writing waits for the jump start"
+LEARNT = "the bot writes with another checkpoint already, and a jump start begins from the base model"
 ASK_AGAIN_SECONDS = 120.0  # after which a message that the broker may have lost is sent again
 LOOK_SECONDS = 1.0
 
@@ -125,6 +127,8 @@ def _community(bot: BotContext) -> tuple[StepState, str]:
 
 
 def _data_set(bot: BotContext, hands: Hands) -> tuple[StepState, str]:
+    if _has_learnt(bot):
+        return StepState.SKIPPED, LEARNT
     try:
         found = gather(bot, agree=hands.agree, report=hands.gathering)
     except OptInMissingError as error:
@@ -150,7 +154,7 @@ def _sft(bot: BotContext, hands: Hands) -> tuple[StepState, str]:
         _train_in_the_lane(bot, hands.send, hands)
     reference = _reference(bot)
     if reference is None:
-        return StepState.SKIPPED, "the bot writes with another checkpoint already"
+        return StepState.SKIPPED, LEARNT
     return StepState.DONE, f"checkpoint {reference.checkpoint_id} is the reference"
 
 
@@ -162,7 +166,7 @@ def _train_in_the_lane(bot: BotContext, send: Callable[[], None], hands: Hands) 
     """
     began = clock.wall_now()
     asked = None
-    while _reference(bot) is None:
+    while _reference(bot) is None and not _has_learnt(bot):
         with bot.db.transaction() as session:
             run = session.scalars(
                 select(TrainingRun)
@@ -215,6 +219,13 @@ def _reference(bot: BotContext) -> Checkpoint | None:
                 Checkpoint.kind == CheckpointKind.SFT,
             )
         ).one_or_none()
+
+
+def _has_learnt(bot: BotContext) -> bool:
+    """Whether the bot writes with something that a jump start, which begins from the base model, would not replace."""
+    with bot.db.transaction() as session:
+        current = registry.current(session, bot.config.bot_id)
+        return current is not None and current.kind == CheckpointKind.PPO
 
 
 def _rows(bot: BotContext) -> dict[Step, KickoffStep]:

@@ -53,6 +53,11 @@ class EmbeddedPostgres:
     def url(self, database: str) -> str:
         return str(self._server.get_uri(database=database, driver="psycopg2"))
 
+    @property
+    def programs(self) -> Path:
+        """The folder of this server's own pg_dump, psql and the rest."""
+        return Path(self._server.bin_path)
+
     def stop(self) -> None:
         # By ourselves: the library's own clean-up counts handles, and a killed process never gives its handle back.
         self._server.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import time
 import uuid
@@ -28,8 +29,8 @@ class Compose:
 
     def __init__(self, env_file: Path, flower_port: int) -> None:
         self.flower_port = flower_port
-        project = f"explorer-test-{uuid.uuid4().hex[:8]}"
-        self._command = ["docker", "compose", "--project-directory", str(ROOT), "--project-name", project]
+        self.project = f"explorer-test-{uuid.uuid4().hex[:8]}"
+        self._command = ["docker", "compose", "--project-directory", str(ROOT), "--project-name", self.project]
         self._command += ["--env-file", str(env_file), "--profile", "sandbox"]
         self.settings = dict(line.split("=", 1) for line in env_file.read_text().splitlines() if "=" in line)
 
@@ -39,6 +40,13 @@ class Compose:
         if check and done.returncode != 0:
             pytest.fail(f"docker compose {' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-4000:]}")
         return done.stdout
+
+    def documented(self, line: str, place: Path) -> None:
+        """Carry out a line of the documents, which begins with `docker compose`, in a folder."""
+        ours = line.replace("docker compose", shlex.join(self._command), 1)
+        done = docker_run(["bash", "-euo", "pipefail", "-c", ours], place)
+        if done.returncode != 0:
+            pytest.fail(f"{line}: {done.stdout[-2000:]}{done.stderr[-4000:]}")
 
     def up(self, *arguments: str) -> None:
         scale = f"io-worker={IO_WORKERS}"
@@ -72,6 +80,6 @@ class Compose:
             time.sleep(3)
 
 
-def docker_run(command: list[str]) -> subprocess.CompletedProcess[str]:
+def docker_run(command: list[str], place: Path = ROOT) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if name in PASSED_ON or name.startswith("DOCKER_")}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=place)

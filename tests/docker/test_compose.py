@@ -6,9 +6,11 @@ import base64
 import json
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
-from compose_stack import IO_WORKERS, KILL_CHILDREN, Compose
+from compose_stack import IO_WORKERS, KILL_CHILDREN, Compose, docker_run
+from documented import under
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 
@@ -20,6 +22,16 @@ IN_FLIGHT = "select post_id from bot_db where state = 'sending'"
 
 def test_it_posts_by_itself(compose: Compose) -> None:
     compose.wait_for("third post", 600, lambda: len(compose.posted()) >= 3)
+
+
+def test_the_kick_off_is_done_and_holds_nothing(compose: Compose) -> None:
+    steps = compose.rows("select step || ':' || state from kickoff_steps")
+    # The sandbox is another machine to it, so it counts as live X, and nobody has opted in to training on that.
+    assert steps == {"databases:done", "community:done", "data_set:skipped", "sft:skipped", "loops:done"}
+    assert compose.rows("select loop from loops where paused") == set()
+    (box,) = compose.containers("kickoff")
+    assert box["State"]["Health"]["Status"] == "healthy"
+    assert "done before" in compose("run", "--rm", "-T", "kickoff", "explorer", "kickoff")
 
 
 def test_the_image_without_torch_is_small(compose: Compose) -> None:
@@ -96,6 +108,26 @@ def test_the_record_and_the_rows_agree(compose: Compose) -> None:
     targets = [(row["kind"], row["target"]) for row in compose.record() if row["id"] and row["target"]]
     answered = [target for target in targets if target[0] in {"reply", "quote"}]
     assert len(answered) == len(set(answered))
+
+
+def test_a_backup_is_restored(compose: Compose, tmp_path: Path) -> None:
+    """As `docs/docker.md` has it, into empty volumes; the sandbox, which is X, keeps its own."""
+    backup, restore = under("docs/docker.md", "## Backup, restore, upgrade", "## Tried"), []
+    while not backup[-1].endswith("up -d postgres --wait"):
+        restore.insert(0, backup.pop())
+    restore.insert(0, backup.pop())
+    before = ids(compose)
+    for line in backup:
+        compose.documented(line, tmp_path)
+    compose("down")
+    docker_run(["docker", "volume", "rm", f"{compose.project}_postgres", f"{compose.project}_checkpoints"])
+    for line in restore[:3]:
+        compose.documented(line, tmp_path)
+    after = ids(compose)
+    assert [table for table in KEYS if not before[table] <= after[table]] == []
+    compose.up()
+    already = compose.posted()
+    compose.wait_for("further post", 600, lambda: compose.posted() > already)
 
 
 def ids(compose: Compose) -> dict[str, set[str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories import give_checkpoint
 from scripted_x import Reply, Request, ScriptedX, user
 from sqlalchemy import select
 from timelines import Timelines
@@ -22,7 +23,7 @@ from app.learning import sfttrainer
 from app.schedule import LoopName
 from dbs.models import Checkpoint, Event, Loop
 from dbs.session import Database
-from dbs.states import StepState
+from dbs.states import CheckpointKind, StepState
 
 HANDS = Hands(agree=lambda _: True, say=lambda _: None)
 
@@ -158,3 +159,15 @@ def test_a_loop_that_a_person_paused_stays_paused(bot: BotContext) -> None:
         loops.pause(session, "explorer", "by hand", [LoopName.OWN_POSTS])
     kick_off(bot, HANDS)
     assert paused(bot) == {LoopName.OWN_POSTS}
+
+
+def test_a_bot_that_has_learnt_pays_for_no_data_set_and_is_not_held(bot: BotContext, planted: Timelines) -> None:
+    bot.enrol()
+    with bot.db.transaction() as session:
+        base = give_checkpoint(session, is_current=False)
+        give_checkpoint(session, kind=CheckpointKind.PPO, is_reference=False, parent_id=base.checkpoint_id)
+    asked: list[None] = []
+    rows = kick_off(bot, Hands(agree=lambda _: True, say=lambda _: None, send=lambda: asked.append(None)))
+    assert rows[Step.DATA_SET].state == rows[Step.SFT].state == StepState.SKIPPED
+    assert rows[Step.LOOPS].state == StepState.DONE
+    assert (planted.pages, asked, paused(bot)) == ([], [], set())

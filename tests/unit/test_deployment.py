@@ -111,9 +111,19 @@ def test_a_stopped_worker_has_time_to_end(monkeypatch: pytest.MonkeyPatch) -> No
         assert SERVICES[name]["environment"]["REMAP_SIGTERM"] == "SIGQUIT"
 
 
-def test_only_the_io_worker_and_the_sandbox_have_keys_of_x() -> None:
+def test_only_who_talks_to_x_has_its_keys() -> None:
     with_keys = {name for name, service in SERVICES.items() if "X_API_SECRET" in str(service.get("environment"))}
-    assert with_keys == {"io-worker", "sandbox"}
+    assert with_keys == {"io-worker", "kickoff", "sandbox"}
+
+
+def test_the_kick_off_is_done_until_it_succeeds_and_nobody_waits_for_it() -> None:
+    kickoff = SERVICES["kickoff"]
+    # Without --yes: money is agreed to by a person.
+    assert kickoff["command"] == ["sh", "-c", "explorer kickoff && touch /tmp/done && exec sleep infinity"]
+    assert kickoff["healthcheck"]["test"] == ["CMD", "test", "-f", "/tmp/done"]
+    # What it gathers must lie where the GPU service trains on it.
+    assert kickoff["volumes"] == ["data:/app/data"] == SERVICES["gpu-worker"]["volumes"][:1]
+    assert not [name for name, service in SERVICES.items() if "kickoff" in service.get("depends_on", {})]
 
 
 def test_all_agree_on_world_time() -> None:
