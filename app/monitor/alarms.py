@@ -54,8 +54,9 @@ def _failing(seen: Observation, _: VibeBotConfig) -> Iterator[str]:
 
 
 def _unsent(seen: Observation, config: VibeBotConfig) -> Iterator[str]:
-    if seen.overdue > config.monitor.late_after * 60:
-        yield f"the oldest queued post should have left {seen.overdue / 60:.0f} min ago"
+    overdue = seen.backlog["send"].oldest
+    if overdue > config.monitor.late_after * 60:
+        yield f"the oldest queued post should have left {overdue / 60:.0f} min ago"
 
 
 def _lost(seen: Observation, _: VibeBotConfig) -> Iterator[str]:

@@ -1,17 +1,20 @@
 """An observation as Prometheus reads it. Names and units follow https://prometheus.io/docs/practices/naming/.
 
 Everything is a gauge: what is counted here is counted in Postgres over a span that the name tells, and no process has
-to live for it. How long tasks take is in Flower's own `/metrics`.
+to live for it. What is not known yet is NaN, never 0 and never left out, so that a query finds it. How long tasks take,
+and which worker is there, is in Flower's own `/metrics`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from app import clock
+from app.config import BudgetConfig
 from app.monitor.alarms import CHECKS, Alarm
 from app.monitor.observation import Observation
 
@@ -25,16 +28,23 @@ def gauge(name: str, text: str, labels: tuple[str, ...], rows: Rows) -> GaugeMet
     return family
 
 
+def _known(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
 class Metrics(Collector):
     """Serves the latest observation: however often Prometheus asks, Postgres is asked once a round.
 
     Args:
+        budget: the caps on money.
         latest: the newest observation, None before the first.
         standing: alarms that stand now.
     """
 
-    def __init__(self, latest: Callable[[], Observation | None], standing: Callable[[], list[Alarm]]) -> None:
-        self._latest, self._standing = latest, standing
+    def __init__(
+        self, budget: BudgetConfig, latest: Callable[[], Observation | None], standing: Callable[[], list[Alarm]]
+    ) -> None:
+        self._budget, self._latest, self._standing = budget, latest, standing
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         names = {alarm.name for alarm in self._standing()}
@@ -50,7 +60,11 @@ class Metrics(Collector):
             yield gauge("observation_age_seconds", "Since the last look at Postgres.", (), [((), age)])
             yield from _of_the_loops(seen)
             yield from _of_posts(seen)
+            yield from _of_work(seen)
             yield from _of_x(seen)
+            yield from _of_money(seen, self._budget)
+            yield from _of_generation(seen)
+            yield from _of_earnings(seen)
             yield from _of_learning(seen)
 
 
@@ -89,8 +103,22 @@ def _of_the_loops(seen: Observation) -> Iterator[GaugeMetricFamily]:
 def _of_posts(seen: Observation) -> Iterator[GaugeMetricFamily]:
     yield gauge("posts", "Posts by state.", ("state",), [((name,), count) for name, count in seen.posts.items()])
     yield gauge("drafts", "Drafts by state.", ("state",), [((name,), count) for name, count in seen.drafts.items()])
-    yield gauge("post_overdue_seconds", "Since the oldest queued post should have left.", (), [((), seen.overdue)])
     yield gauge("posts_lost", "Posts of unknown outcome that wait for a person.", (), [((), seen.lost)])
+
+
+def _of_work(seen: Observation) -> Iterator[GaugeMetricFamily]:
+    yield gauge(
+        "work_waiting",
+        "Work in Postgres that could be done now.",
+        ("queue", "work"),
+        [((found.queue, work), found.waiting) for work, found in seen.backlog.items()],
+    )
+    yield gauge(
+        "work_oldest_seconds",
+        "For how long the oldest of it could have been done.",
+        ("queue", "work"),
+        [((found.queue, work), found.oldest) for work, found in seen.backlog.items()],
+    )
 
 
 def _of_x(seen: Observation) -> Iterator[GaugeMetricFamily]:
@@ -108,30 +136,78 @@ def _of_x(seen: Observation) -> Iterator[GaugeMetricFamily]:
         [((w.account, w.endpoint, str(w.span)), w.allowed) for w in seen.windows],
     )
     yield gauge(
-        "x_spent_dollars", "Spent at X's prices.", ("span",), [(("24h",), seen.spent_day), (("30d",), seen.spent_month)]
-    )
-    yield gauge(
         "x_barred", "1 for what X does not let the account do.", ("ability",), [((name,), 1) for name in seen.barred]
     )
 
 
-def _of_learning(seen: Observation) -> Iterator[GaugeMetricFamily]:
+def _of_money(seen: Observation, budget: BudgetConfig) -> Iterator[GaugeMetricFamily]:
+    yield gauge(
+        "x_spent_dollars", "Spent at X's prices.", ("span",), [(("24h",), seen.spent_day), (("30d",), seen.spent_month)]
+    )
+    yield gauge(
+        "x_budget_dollars",
+        "The most that may be spent.",
+        ("span",),
+        [(("24h",), budget.max_usd_per_day), (("30d",), budget.max_usd_per_month)],
+    )
+
+
+def _of_generation(seen: Observation) -> Iterator[GaugeMetricFamily]:
     batches = seen.batches
     yield gauge("generation_batches_1h", "Batches written in the last hour.", (), [((), batches.batches)])
     yield gauge("generation_drafts_1h", "Drafts written in the last hour.", (), [((), batches.drafts)])
-    if batches.seconds:
-        yield gauge(
-            "generation_tokens_per_second",
-            "While a batch is being written, over the last hour.",
-            (),
-            [((), batches.tokens / batches.seconds)],
-        )
-    if seen.reward is not None:
-        yield gauge("reward_24h", "Mean reward of the last 24 hours.", (), [((), seen.reward)])
-    if seen.engagement is not None:
-        yield gauge(
-            "engagement_24h", "Mean engagement behind the rewards of the last 24 hours.", (), [((), seen.engagement)]
-        )
+    yield gauge(
+        "generation_tokens_per_second",
+        "While a batch is being written, over the last hour; NaN if none was.",
+        (),
+        [((), batches.tokens / batches.seconds if batches.seconds else math.nan)],
+    )
+    yield gauge(
+        "checkpoint_reload_seconds",
+        "What the last swap of checkpoints took; NaN before the first.",
+        (),
+        [((), _known(seen.reload.seconds if seen.reload else None))],
+    )
+    yield gauge(
+        "checkpoint_reload_wait_seconds",
+        "From the last promotion until the bot wrote with it; NaN before the first.",
+        (),
+        [((), _known(seen.reload.waited if seen.reload else None))],
+    )
+
+
+def _of_earnings(seen: Observation) -> Iterator[GaugeMetricFamily]:
+    yield gauge(
+        "reward_24h", "Mean reward of the last 24 hours; NaN if there was none.", (), [((), _known(seen.reward))]
+    )
+    yield gauge(
+        "engagement_24h",
+        "Mean engagement behind the rewards of the last 24 hours; NaN if there was none.",
+        (),
+        [((), _known(seen.engagement))],
+    )
+    by_checkpoint = ("checkpoint", "kind")
+    yield gauge(
+        "checkpoint_rewards_24h",
+        "Rewards of the last 24 hours for what a checkpoint wrote.",
+        by_checkpoint,
+        [((row.checkpoint_id, row.kind), row.rewards) for row in seen.earned],
+    )
+    yield gauge(
+        "checkpoint_reward_24h",
+        "Their mean; NaN if there was none.",
+        by_checkpoint,
+        [((row.checkpoint_id, row.kind), _known(row.reward)) for row in seen.earned],
+    )
+    yield gauge(
+        "checkpoint_engagement_24h",
+        "Mean engagement behind them; NaN if there was none.",
+        by_checkpoint,
+        [((row.checkpoint_id, row.kind), _known(row.engagement)) for row in seen.earned],
+    )
+
+
+def _of_learning(seen: Observation) -> Iterator[GaugeMetricFamily]:
     yield gauge("training_running", "1 while a training run is under way.", (), [((), seen.training)])
     yield gauge("training_failures_in_a_row", "Failed runs since the last good one.", (), [((), seen.failures)])
     yield gauge("gate_refusals_in_a_row", "Refused candidates since the last that passed.", (), [((), seen.refusals)])

@@ -14,14 +14,16 @@ from kombu.exceptions import KombuError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import clock, conduct
+from app import clock
 from app.celery import GENERATION_QUEUES, IO_QUEUES, TRAINING_QUEUES, app
 from app.config import VibeBotConfig
+from app.monitor import checkpoints
+from app.monitor.backlog import Backlog, backlog
+from app.monitor.checkpoints import Earned, Reload, Served
 from app.reconciliation import ABSENT_READS, MAX_ATTEMPTS
 from dbs.models import (
     Bot,
     Capability,
-    Checkpoint,
     Draft,
     Event,
     GateVerdict,
@@ -76,15 +78,6 @@ class Batches:
 
 
 @dataclass(frozen=True)
-class Served:
-    """The checkpoint that the bot writes with. `since` is world time; None for a base that was never promoted."""
-
-    checkpoint_id: str
-    kind: str
-    since: datetime | None
-
-
-@dataclass(frozen=True)
 class Observation:
     """Everything at one moment.
 
@@ -92,11 +85,13 @@ class Observation:
         at: wall time.
         stopped: why the bot was stopped, None if it was not.
         posts, drafts: how many there are in each state.
-        overdue: seconds of wall time since the oldest queued post should have left, 0 if none should or it is quiet.
+        backlog: work that waits, by its name in `app/monitor/backlog.py`.
         lost: posts whose outcome two looks did not settle, so that a person has to.
         spent_day, spent_month: US dollars in 24 hours and 30 days of world time, what is under way at its most.
         requests: of the last hour of world time, by end-point and outcome.
         barred: what X does not let the account do by its answers, with the reason.
+        earned: by checkpoint, of the last 24 hours of world time.
+        reload: the newest; None before the first.
         refusals: candidates that the gate refused in a row, the newest first.
         failures: training runs that failed in a row, the newest first.
         reward: mean reward of what was rewarded in the last 24 hours of world time; None if nothing was.
@@ -108,7 +103,7 @@ class Observation:
     loops: list[LoopSeen]
     posts: dict[str, int]
     drafts: dict[str, int]
-    overdue: float
+    backlog: dict[str, Backlog]
     lost: int
     spent_day: float
     spent_month: float
@@ -116,6 +111,8 @@ class Observation:
     windows: list[WindowSeen]
     barred: dict[str, str]
     served: Served | None
+    earned: list[Earned]
+    reload: Reload | None
     refusals: int
     failures: int
     training: bool
@@ -148,14 +145,16 @@ def observe(db: Database, config: VibeBotConfig) -> Observation:
             loops=_loops(session, bot_id, now),
             posts=_states(session, Post, bot_id),
             drafts=_states(session, Draft, bot_id),
-            overdue=_overdue(session, config, now),
+            backlog=backlog(session, config, now),
             lost=_lost(session, bot_id),
             spent_day=_spent(session, bot_id, now - DAY),
             spent_month=_spent(session, bot_id, now - MONTH),
             requests=_requests(session, bot_id, now - HOUR),
             windows=_windows(session, config.user_id, now),
             barred=_barred(session, bot_id),
-            served=_served(session, bot_id),
+            served=checkpoints.served(session, bot_id),
+            earned=checkpoints.earned(session, bot_id, now - DAY),
+            reload=checkpoints.last_reload(session, bot_id),
             refusals=_in_a_row(verdicts, False),
             failures=_in_a_row(ended, RunState.FAILED),
             training=RunState.RUNNING in runs,
@@ -184,15 +183,6 @@ def _states(session: Session, table: type[Post] | type[Draft], bot_id: str) -> d
     counted = session.execute(select(table.state, func.count()).where(table.bot_id == bot_id).group_by(table.state))
     every = PostState if table is Post else DraftState
     return {state.value: 0 for state in every} | dict(counted.all())
-
-
-def _overdue(session: Session, config: VibeBotConfig, now: datetime) -> float:
-    if conduct.after_quiet_hours(config.safety, now) > now:
-        return 0.0
-    oldest = session.execute(
-        select(func.min(Post.due_at)).where(Post.bot_id == config.bot_id, Post.state == PostState.QUEUED)
-    ).scalar_one()
-    return max(0.0, clock.wall_seconds(now - oldest)) if oldest else 0.0
 
 
 def _lost(session: Session, bot_id: str) -> int:
@@ -249,11 +239,6 @@ def _barred(session: Session, bot_id: str) -> dict[str, str]:
         )
     )
     return {row.capability: row.reason or "X gave no reason" for row in rows}
-
-
-def _served(session: Session, bot_id: str) -> Served | None:
-    row = session.scalars(select(Checkpoint).where(Checkpoint.bot_id == bot_id, Checkpoint.is_current)).one_or_none()
-    return Served(str(row.checkpoint_id), row.kind, row.promoted_at) if row else None
 
 
 def _batches(session: Session, bot_id: str) -> Batches:

@@ -30,7 +30,9 @@ class Monitor:
         self._herald = notify.Herald(config.bot_id, channels)
         self._latest: Observation | None = None
         self.registry = CollectorRegistry()
-        self.registry.register(Metrics(lambda: self._latest, lambda: list(self._herald.standing.values())))
+        self.registry.register(
+            Metrics(config.budget, lambda: self._latest, lambda: list(self._herald.standing.values()))
+        )
 
     def look(self) -> list[Alarm]:
         """One round. A database that is away is an alarm and no reason to end."""

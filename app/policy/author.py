@@ -89,10 +89,14 @@ class Author:
         """
         with self._db.transaction() as session:
             pointers = self._reader.read(session)
+        began = time.monotonic()
         self.model.use(pointers.current.stack)
-        if self.serving != pointers.current.checkpoint_id:
-            log.info("checkpoint.serving", checkpoint_id=str(pointers.current.checkpoint_id))
-        self.serving = pointers.current.checkpoint_id
+        seconds = time.monotonic() - began
+        before, self.serving = self.serving, pointers.current.checkpoint_id
+        if before != self.serving:
+            log.info("checkpoint.serving", checkpoint_id=str(self.serving))
+        if before not in {None, self.serving}:
+            self._record_reload(before, seconds)
         return pointers
 
     def judge_seen(self) -> list[str]:
@@ -268,6 +272,18 @@ class Author:
                 row.state = SeenState.GIVEN_UP
                 row.state_reason = f"{draft.job.attempt} drafts were refused, the last by {draft.refusal.rule}"
         return approved
+
+    def _record_reload(self, before: uuid.UUID | None, seconds: float) -> None:
+        """How long the swap from another checkpoint took; when it was done is the event's own time."""
+        with self._db.transaction() as session:
+            events.record(
+                session,
+                self._config.bot_id,
+                "checkpoint.reloaded",
+                str(self.serving),
+                before=str(before),
+                seconds=round(seconds, 3),
+            )
 
     def _record_batch(self, session: Session, drafts: Sequence[Written], seconds: float, pointers: Pointers) -> None:
         """How long a batch took and what was served then: what an operator asks when the bot seems slow."""

@@ -7,34 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from healthy_bot import HEALTHY
 
-from app import clock
 from app.config import VibeBotConfig
 from app.monitor.alarms import CHECKS, alarms
-from app.monitor.observation import Batches, LoopSeen, Observation
-
-HEALTHY = Observation(
-    at=clock.wall_now(),
-    stopped=None,
-    loops=[LoopSeen("timeline", paused=False, turns=9, late=3.0, error=None)],
-    posts={"posted": 12},
-    drafts={"used": 12},
-    overdue=40.0,
-    lost=0,
-    spent_day=1.0,
-    spent_month=20.0,
-    requests={("GET /2/tweets", "ok"): 9, ("POST /2/tweets", "dry"): 3, ("POST /2/tweets", "ServerError"): 2},
-    windows=[],
-    barred={},
-    served=None,
-    refusals=2,
-    failures=1,
-    training=False,
-    reward=0.1,
-    engagement=4.0,
-    batches=Batches(3, 12, 400, 9.0),
-    queues={"timeline": 1, "training": 0},
-)
+from app.monitor.backlog import Backlog
+from app.monitor.observation import LoopSeen
 
 
 def test_a_healthy_bot_raises_none(config: VibeBotConfig) -> None:
@@ -45,7 +23,7 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("stopped", {"stopped": "the account is suspended"}, "the account is suspended"),
     ("stuck", {"loops": [LoopSeen("ppo", paused=False, turns=1, late=1800, error=None)]}, r"ppo \(30 min\)"),
     ("failing", {"loops": [LoopSeen("ppo", paused=False, turns=1, late=0, error="OSError: full")]}, "ppo: OSError"),
-    ("unsent", {"overdue": 1200.0}, "20 min ago"),
+    ("unsent", {"backlog": {"send": Backlog("publishing", 1, 1200.0)}}, "20 min ago"),
     ("lost", {"lost": 2}, r"2 post\(s\)"),
     ("money", {"spent_day": 4.6}, r"\$4\.60 of \$5 spent in 24 hours"),
     ("money", {"spent_month": 100.0}, r"\$100\.00 of \$100 spent in 30 days"),

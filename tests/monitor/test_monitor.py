@@ -125,7 +125,7 @@ def test_it_sees_what_is_there(database: Database, config: VibeBotConfig, checkp
     assert seen.posts["queued"] == 1
     assert seen.posts["failed"] == 0
     assert seen.drafts["used"] == 1
-    assert seen.overdue == pytest.approx(1200, abs=30)
+    assert seen.backlog["send"].oldest == pytest.approx(1200, abs=30)
     assert (seen.spent_day, seen.spent_month) == (1.0, 1.0)
     assert seen.requests == {("GET /2/tweets", "ok"): 1}
     assert (seen.failures, seen.refusals, seen.training) == (2, 0, False)

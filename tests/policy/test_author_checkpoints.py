@@ -13,7 +13,7 @@ from tiny_model import save_adapter
 from app import clock
 from app.policy import checkpoints, registry
 from app.policy.checkpoints import AdapterRef, DamagedCheckpointError, ForeignCheckpointError, Manifest
-from dbs.models import Checkpoint, DraftSample
+from dbs.models import Checkpoint, DraftSample, Event
 from dbs.states import (
     Arm,
     CheckpointKind,
@@ -98,3 +98,20 @@ def test_a_pointer_to_another_base_is_one_clear_error(author, database):
         session.get_one(Checkpoint, current).base_hash = "0" * 64
     with pytest.raises(ForeignCheckpointError, match=r"model\.hf_repo_id"):
         author.ensure_current()
+
+
+def test_a_reload_is_recorded_with_what_it_took_and_a_start_is_none(author, database, config, model, tmp_path):
+    def reloads() -> list[Event]:
+        with database.transaction() as session:
+            return list(session.scalars(select(Event).where(Event.kind == "checkpoint.reloaded")))
+
+    base = author.ensure_current().current.checkpoint_id
+    author.ensure_current()
+    assert reloads() == []
+    _, sft = add_checkpoint(database, config, model, tmp_path, kind=CheckpointKind.SFT, seed=1, state="served")
+    point_at(database, sft.checkpoint_id, "is_current")
+    author.ensure_current()
+    author.ensure_current()
+    (event,) = reloads()
+    assert (event.subject, event.detail["before"]) == (str(sft.checkpoint_id), str(base))
+    assert event.detail["seconds"] >= 0

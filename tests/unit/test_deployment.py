@@ -25,6 +25,8 @@ COMPOSE_FILE = (ROOT / "docker-compose.yml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_FILE)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 ONE_SHOT = {"migrate", "sandbox-model"}
+MONITORING = {"prometheus", "grafana"}
+FOREIGN = {"postgres", "redis", *MONITORING}  # their images are made by others
 
 
 def make_env(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -93,11 +95,17 @@ def test_a_service_restarts_and_is_checked(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES.keys() - {"postgres", "redis"}))
-def test_our_own_containers_may_write_to_volumes_only(name: str) -> None:
+def test_a_container_may_write_to_volumes_only(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"]
     assert service["init"]
     assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - FOREIGN))
+def test_our_own_containers_run_as_a_user_without_rights(name: str) -> None:
+    service = SERVICES[name]
     dockerfile = (ROOT / service["build"]["dockerfile"]).read_text()
     assert "\nUSER explorer\n" in dockerfile
 
@@ -129,7 +137,23 @@ def test_the_kick_off_is_done_until_it_succeeds_and_nobody_waits_for_it() -> Non
 def test_all_agree_on_world_time() -> None:
     clocks = {name: service.get("environment", {}).get("EXPLORER_CLOCK") for name, service in SERVICES.items()}
     without = {name for name, value in clocks.items() if value != "${EXPLORER_CLOCK:-wall}"}
-    assert without == {"postgres", "redis", "sandbox-model"}
+    assert without == {*FOREIGN, "sandbox-model"}  # the figures of the monitoring are of wall time
+
+
+def test_what_is_published_is_published_on_loopback() -> None:
+    ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert ports.keys() == {"flower", "monitor", "console", *MONITORING}
+    assert all(port.startswith("127.0.0.1:") for published in ports.values() for port in published)
+
+
+def test_the_images_of_others_are_named_with_their_version() -> None:
+    assert all(re.search(r":v?\d", SERVICES[name]["image"]) for name in FOREIGN)
+
+
+def test_a_part_that_nobody_asked_for_does_not_start() -> None:
+    profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
+    asked = {name: ["sandbox"] for name in ("sandbox", "sandbox-model")}
+    assert profiles == asked | {name: ["monitoring"] for name in MONITORING}
 
 
 def test_the_checked_nodes_are_those_that_the_commands_start() -> None:
