@@ -69,6 +69,10 @@ class LoopConfig(Section):
     )
     max_replies_per_turn: int = Field(default=5, ge=1, le=100, description="Drafts written per timeline turn.")
     max_drafts_per_target: int = Field(default=2, ge=1, le=5, description="Attempts before a target is given up.")
+    copilot_wait: Minutes = Field(
+        default=12 * 60,
+        description="Minutes after a person's choice in co-pilot mode in which it is looked for on our own timeline.",
+    )
 
 
 # The seed calls the same class by both names.
@@ -258,6 +262,11 @@ class SafetyConfig(Section):
     )
     approval: bool = Field(
         default=False, description="Every draft waits for a person (`explorer approve`); the others are never posted."
+    )
+    copilot: bool = Field(
+        default=False,
+        description="A post that is worth an answer and did not call the bot gets two drafts, for a person to choose "
+        "from and to post by hand (the console's page Co-pilot): for tiers on which X takes no such reply by its API.",
     )
     blocked_terms: list[Line] = Field(default=[], description="A draft with one of these words is refused.")
     max_offensiveness: float = Field(

@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 from app import clock
 from app.config import VibeBotConfig
 from app.leases import TRAINING_LEASE
+from app.safety import TEXT_RULES
 from dbs.models import Draft, DraftSample, Engagement, Lease, Post, TrainingSample
-from dbs.states import DraftState, PostState
+from dbs.states import DraftState, PostState, SentBy
 
 # The share of drafts that is kept for the gate and never trained on.
 HELD_OUT_SHARE = 0.2
@@ -26,7 +27,7 @@ def is_training(session: Session, bot_id: str) -> bool:
 
 
 def fresh_drafts(session: Session, config: VibeBotConfig) -> int:
-    """Drafts that no run has taken up yet: refused ones, and those whose post was measured at the reward age.
+    """Drafts that no run has taken up yet: those whose text was refused, or whose post was measured at the reward age.
 
     One whose prompt was forgotten has no sample any more, and nothing can be learnt from it.
     """
@@ -38,6 +39,7 @@ def fresh_drafts(session: Session, config: VibeBotConfig) -> int:
         .where(
             Post.draft_id == Draft.draft_id,
             Post.state == PostState.POSTED,
+            Post.sent_by == SentBy.BOT,
             Engagement.planned_age_s >= config.ppo.reward_age * 60,
         )
         .exists()
@@ -47,7 +49,7 @@ def fresh_drafts(session: Session, config: VibeBotConfig) -> int:
         Draft.edited.is_(False),
         ~taken,
         sampled,
-        (Draft.state == DraftState.REJECTED) | matured,
+        ((Draft.state == DraftState.REJECTED) & Draft.reject_rule.in_(TEXT_RULES)) | matured,
     )
     return session.execute(statement).scalar_one()
 
