@@ -218,6 +218,17 @@ class PPOConfig(Section):
         return weights
 
 
+class DPOConfig(Section):
+    """DPO on the choices of persons in co-pilot mode (`docs/learning.md`). The adapter, memory and gate are PPO's."""
+
+    min_pairs: int = Field(default=32, ge=2, description="Fresh choices before a run is worth it.")
+    max_pairs: int = Field(default=1024, ge=2, description="Most choices of one run, the newest first.")
+    beta: float = Field(default=0.1, gt=0, le=10, description="How strongly the policy is held to the reference.")
+    learning_rate: float = Field(default=1e-4, gt=0, lt=1)
+    epochs: int = Field(default=2, ge=1, le=10, description="Passes over the choices of a run.")
+    batch_size: int = Field(default=8, ge=1, description="Choices per optimiser step.")
+
+
 class ModelConfig(Section):
     hf_repo_id: str = Field(
         default="HuggingFaceTB/SmolLM2-360M-Instruct",
@@ -334,6 +345,7 @@ class VibeBotConfig(Section):
     loop: LoopConfig = LoopConfig()
     sft: SFTConfig = SFTConfig()
     ppo: PPOConfig = PPOConfig()
+    dpo: DPOConfig = DPOConfig()
     model: ModelConfig = ModelConfig()
     safety: SafetyConfig = SafetyConfig()
     budget: BudgetConfig = BudgetConfig()

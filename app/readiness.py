@@ -1,4 +1,4 @@
-"""Whether a PPO run is worth a process of its own: one count, which an I/O worker can make.
+"""Whether a run of PPO or DPO is worth a process of its own: one count, which an I/O worker can make.
 
 The training node starts a process and imports torch for every task; a day of ticks without new data must cost neither.
 The run itself looks again, and closer, at what it may learn from.
@@ -13,7 +13,7 @@ from app import clock
 from app.config import VibeBotConfig
 from app.leases import TRAINING_LEASE
 from app.safety import TEXT_RULES
-from dbs.models import Draft, DraftSample, Engagement, Lease, Post, TrainingSample
+from dbs.models import Draft, DraftSample, Engagement, Lease, Post, Preference, TrainingSample
 from dbs.states import DraftState, PostState, SentBy
 
 # The share of drafts that is kept for the gate and never trained on.
@@ -54,7 +54,18 @@ def fresh_drafts(session: Session, config: VibeBotConfig) -> int:
     return session.execute(statement).scalar_one()
 
 
+def fresh_choices(session: Session, config: VibeBotConfig) -> int:
+    """Choices between two drafts that no run has taken up yet."""
+    statement = select(func.count()).where(Preference.bot_id == config.bot_id, Preference.run_id.is_(None))
+    return session.execute(statement).scalar_one()
+
+
+def is_worth_a_dpo_run(session: Session, config: VibeBotConfig) -> bool:
+    """Whether no run is under way and persons have chosen often enough."""
+    return not is_training(session, config.bot_id) and fresh_choices(session, config) >= config.dpo.min_pairs
+
+
 def is_worth_a_run(session: Session, config: VibeBotConfig) -> bool:
-    """Whether no run is under way and there is, most likely, enough that one may train on."""
+    """Whether no run is under way and there is, most likely, enough that PPO may train on."""
     wanted = config.ppo.min_samples / (1 - HELD_OUT_SHARE)
     return not is_training(session, config.bot_id) and fresh_drafts(session, config) >= wanted

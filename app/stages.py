@@ -1,6 +1,6 @@
 """Which stage a loop's turn runs, and which loop it wakes: one table for the tasks of the queue and for a backtest.
 
-PPO is not in it: on the queue its turn only starts a run, which has a process of its own (`app/tasks/training.py`).
+Learning is not in it: on the queue its turn only starts runs, each in a process of its own (`app/tasks/training.py`).
 """
 
 from __future__ import annotations
