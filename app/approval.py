@@ -83,7 +83,7 @@ def approve(session: Session, bot_id: str, draft_id: uuid.UUID, text: str | None
     """
     draft = _waiting(session, bot_id, draft_id)
     if text is not None and text.strip() != draft.content:
-        draft.content, draft.edited = _postable(text), True
+        draft.content, draft.edited = postable(text), True
     draft.state, draft.approved_at = DraftState.APPROVED, clock.wall_now()
     events.record(session, bot_id, "draft.approved", str(draft_id), edited=draft.edited)
 
@@ -110,7 +110,12 @@ def _waiting(session: Session, bot_id: str, draft_id: uuid.UUID) -> Draft:
     return draft
 
 
-def _postable(text: str) -> str:
+def postable(text: str) -> str:
+    """A person's text without its outer white space.
+
+    Raises:
+        ApprovalError: X would not take it as one post.
+    """
     if not fits(text):
         raise ApprovalError(
             f"text: got {weighted_length(text)} characters as X counts them; a post has 1 to 280, and none that X "

@@ -42,6 +42,7 @@ TASK_QUEUES = {
     "app.tasks.summaries": GENERATION,
     "app.tasks.reload": GENERATION,
     "app.tasks.ppo": TRAINING,
+    "app.tasks.dpo": TRAINING,
     "app.tasks.jump_start": TRAINING,
 }
 

@@ -22,7 +22,14 @@ from dbs.models.posts import LIVE
 from dbs.states import PostState, ReplyPolicy
 
 # What was said to somebody, is about to be, or would have been if the bot were live.
-SAID = (PostState.QUEUED, PostState.SENDING, PostState.POSTED, PostState.UNCONFIRMED, PostState.DRY)
+SAID = (
+    PostState.QUEUED,
+    PostState.SENDING,
+    PostState.AWAITED,
+    PostState.POSTED,
+    PostState.UNCONFIRMED,
+    PostState.DRY,
+)
 LONGEST_PAUSE = 3  # of pauses between posts, in least ones
 ANSWERED_AT = func.coalesce(Post.post_time, Post.queued_at)
 

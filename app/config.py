@@ -69,6 +69,10 @@ class LoopConfig(Section):
     )
     max_replies_per_turn: int = Field(default=5, ge=1, le=100, description="Drafts written per timeline turn.")
     max_drafts_per_target: int = Field(default=2, ge=1, le=5, description="Attempts before a target is given up.")
+    copilot_wait: Minutes = Field(
+        default=12 * 60,
+        description="Minutes after a person's choice in co-pilot mode in which it is looked for on our own timeline.",
+    )
 
 
 # The seed calls the same class by both names.
@@ -214,6 +218,17 @@ class PPOConfig(Section):
         return weights
 
 
+class DPOConfig(Section):
+    """DPO on the choices of persons in co-pilot mode (`docs/learning.md`). The adapter, memory and gate are PPO's."""
+
+    min_pairs: int = Field(default=32, ge=2, description="Fresh choices before a run is worth it.")
+    max_pairs: int = Field(default=1024, ge=2, description="Most choices of one run, the newest first.")
+    beta: float = Field(default=0.1, gt=0, le=10, description="How strongly the policy is held to the reference.")
+    learning_rate: float = Field(default=1e-4, gt=0, lt=1)
+    epochs: int = Field(default=2, ge=1, le=10, description="Passes over the choices of a run.")
+    batch_size: int = Field(default=8, ge=1, description="Choices per optimiser step.")
+
+
 class ModelConfig(Section):
     hf_repo_id: str = Field(
         default="HuggingFaceTB/SmolLM2-360M-Instruct",
@@ -258,6 +273,11 @@ class SafetyConfig(Section):
     )
     approval: bool = Field(
         default=False, description="Every draft waits for a person (`explorer approve`); the others are never posted."
+    )
+    copilot: bool = Field(
+        default=False,
+        description="A post that is worth an answer and did not call the bot gets two drafts, for a person to choose "
+        "from and to post by hand (the console's page Co-pilot): for tiers on which X takes no such reply by its API.",
     )
     blocked_terms: list[Line] = Field(default=[], description="A draft with one of these words is refused.")
     max_offensiveness: float = Field(
@@ -325,6 +345,7 @@ class VibeBotConfig(Section):
     loop: LoopConfig = LoopConfig()
     sft: SFTConfig = SFTConfig()
     ppo: PPOConfig = PPOConfig()
+    dpo: DPOConfig = DPOConfig()
     model: ModelConfig = ModelConfig()
     safety: SafetyConfig = SafetyConfig()
     budget: BudgetConfig = BudgetConfig()

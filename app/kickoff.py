@@ -225,7 +225,7 @@ def _has_learnt(bot: BotContext) -> bool:
     """Whether the bot writes with something that a jump start, which begins from the base model, would not replace."""
     with bot.db.transaction() as session:
         current = registry.current(session, bot.config.bot_id)
-        return current is not None and current.kind == CheckpointKind.PPO
+        return current is not None and current.kind in {CheckpointKind.PPO, CheckpointKind.DPO}
 
 
 def _rows(bot: BotContext) -> dict[Step, KickoffStep]:

@@ -10,6 +10,9 @@
                          └───────────────────────┘         (absent there twice; once only)
     queued ──► rejected  (too late, the bot was stopped, the target was forgotten)
 
+    offered draft ──► awaited ──► posted    (in co-pilot mode a person sends it, and it is found on our own timeline)
+                         └──────► rejected  (it never appeared, or the target was forgotten)
+
 X has no idempotency key. So `sending` is committed before the request leaves, by one statement that only one worker
 can win, and what is found in `sending` afterwards is looked for at X (`app/reconciliation.py`) and never sent again
 blind.
@@ -100,7 +103,7 @@ def _queue(db: Database, session: Session, config: VibeBotConfig, draft_id: uuid
         draft.state = DraftState.WAITING  # and all of the above is asked again when a person has approved it
         return False
     inserted = session.execute(
-        insert(Post).values(_outbox_row(session, config, draft)).on_conflict_do_nothing().returning(Post.post_id)
+        insert(Post).values(outbox_row(session, config, draft)).on_conflict_do_nothing().returning(Post.post_id)
     ).scalar_one_or_none()
     if inserted is None:
         _refuse(draft, "already_said", "a live post has the same target or the same text")
@@ -111,11 +114,13 @@ def _queue(db: Database, session: Session, config: VibeBotConfig, draft_id: uuid
 
 
 def _give_up_waiting(session: Session, config: VibeBotConfig) -> None:
-    waiting = select(Draft).where(Draft.bot_id == config.bot_id, Draft.state == DraftState.WAITING)
+    for_a_person = Draft.state.in_((DraftState.WAITING, DraftState.OFFERED))
+    waiting = select(Draft).where(Draft.bot_id == config.bot_id, for_a_person)
     for draft in session.scalars(waiting.with_for_update(skip_locked=True)):
-        until = _expiry(session, config, draft)
+        until = expiry(session, config, draft)
         if clock.now() > until:
-            _refuse(draft, "too_late", f"nobody approved it before {until.isoformat()}")
+            did = "approved" if draft.state == DraftState.WAITING else "chose"
+            _refuse(draft, "too_late", f"nobody {did} it before {until.isoformat()}")
 
 
 def _unanswerable(session: Session, config: VibeBotConfig, draft: Draft) -> Refusal | None:
@@ -139,7 +144,8 @@ def _does_not_fit(config: VibeBotConfig, draft: Draft) -> Refusal | None:
     return None if fits(posted) else Refusal("too_long", "with safety.disclosure below it, X would not take it")
 
 
-def _outbox_row(session: Session, config: VibeBotConfig, draft: Draft) -> dict[str, object]:
+def outbox_row(session: Session, config: VibeBotConfig, draft: Draft) -> dict[str, object]:
+    """The columns of a draft's row in `bot_db`, to be sent by the bot as soon as the pace allows."""
     now = clock.now()
     sample = session.get_one(DraftSample, draft.draft_id)
     return {
@@ -160,14 +166,14 @@ def _outbox_row(session: Session, config: VibeBotConfig, draft: Draft) -> dict[s
         "state": PostState.QUEUED,
         "queued_at": now,
         "due_at": conduct.next_slot(session, config, CHANCE),
-        "expires_at": _expiry(session, config, draft),
+        "expires_at": expiry(session, config, draft),
         "attempts": 0,
         "absent_reads": 0,
         "measure_step": 0,
     }
 
 
-def _expiry(session: Session, config: VibeBotConfig, draft: Draft) -> datetime:
+def expiry(session: Session, config: VibeBotConfig, draft: Draft) -> datetime:
     """When it is too late: counted from the target's own time, or from the draft's for a post of its own."""
     age = timedelta(minutes=config.loop.max_target_age)
     if draft.target_post_id is None:

@@ -1,4 +1,4 @@
-"""Whether a PPO run is worth a process of its own: one count, which an I/O worker can make.
+"""Whether a run of PPO or DPO is worth a process of its own: one count, which an I/O worker can make.
 
 The training node starts a process and imports torch for every task; a day of ticks without new data must cost neither.
 The run itself looks again, and closer, at what it may learn from.
@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 from app import clock
 from app.config import VibeBotConfig
 from app.leases import TRAINING_LEASE
-from dbs.models import Draft, DraftSample, Engagement, Lease, Post, TrainingSample
-from dbs.states import DraftState, PostState
+from app.safety import TEXT_RULES
+from dbs.models import Draft, DraftSample, Engagement, Lease, Post, Preference, TrainingSample
+from dbs.states import DraftState, PostState, SentBy
 
 # The share of drafts that is kept for the gate and never trained on.
 HELD_OUT_SHARE = 0.2
@@ -26,7 +27,7 @@ def is_training(session: Session, bot_id: str) -> bool:
 
 
 def fresh_drafts(session: Session, config: VibeBotConfig) -> int:
-    """Drafts that no run has taken up yet: refused ones, and those whose post was measured at the reward age.
+    """Drafts that no run has taken up yet: those whose text was refused, or whose post was measured at the reward age.
 
     One whose prompt was forgotten has no sample any more, and nothing can be learnt from it.
     """
@@ -38,6 +39,7 @@ def fresh_drafts(session: Session, config: VibeBotConfig) -> int:
         .where(
             Post.draft_id == Draft.draft_id,
             Post.state == PostState.POSTED,
+            Post.sent_by == SentBy.BOT,
             Engagement.planned_age_s >= config.ppo.reward_age * 60,
         )
         .exists()
@@ -47,12 +49,23 @@ def fresh_drafts(session: Session, config: VibeBotConfig) -> int:
         Draft.edited.is_(False),
         ~taken,
         sampled,
-        (Draft.state == DraftState.REJECTED) | matured,
+        ((Draft.state == DraftState.REJECTED) & Draft.reject_rule.in_(TEXT_RULES)) | matured,
     )
     return session.execute(statement).scalar_one()
 
 
+def fresh_choices(session: Session, config: VibeBotConfig) -> int:
+    """Choices between two drafts that no run has taken up yet."""
+    statement = select(func.count()).where(Preference.bot_id == config.bot_id, Preference.run_id.is_(None))
+    return session.execute(statement).scalar_one()
+
+
+def is_worth_a_dpo_run(session: Session, config: VibeBotConfig) -> bool:
+    """Whether no run is under way and persons have chosen often enough."""
+    return not is_training(session, config.bot_id) and fresh_choices(session, config) >= config.dpo.min_pairs
+
+
 def is_worth_a_run(session: Session, config: VibeBotConfig) -> bool:
-    """Whether no run is under way and there is, most likely, enough that one may train on."""
+    """Whether no run is under way and there is, most likely, enough that PPO may train on."""
     wanted = config.ppo.min_samples / (1 - HELD_OUT_SHARE)
     return not is_training(session, config.bot_id) and fresh_drafts(session, config) >= wanted

@@ -69,8 +69,8 @@ def _reconcile_one(db: Database, post_id: uuid.UUID, own: list[Tweet], *, whole:
         post = session.get_one(Post, post_id, with_for_update=True)
         if post.state not in {PostState.SENDING, PostState.UNCONFIRMED}:
             return False
-        taken = _taken(session, post.bot_id, own)
-        found = next((tweet for tweet in own if tweet.x_post_id not in taken and _is_the_same(post, tweet)), None)
+        known = taken(session, post.bot_id, own)
+        found = next((tweet for tweet in own if tweet.x_post_id not in known and _is_the_same(post, tweet)), None)
         if found is not None:
             mark_posted(post, found.x_post_id)
             return True
@@ -98,7 +98,7 @@ def _leave_to_a_person(session: Session, post: Post, why: str) -> None:
     events.record(session, post.bot_id, "post.needs_a_person", str(post.post_id))
 
 
-def _taken(session: Session, bot_id: str, own: list[Tweet]) -> set[str | None]:
+def taken(session: Session, bot_id: str, own: list[Tweet]) -> set[str | None]:
     """Which of these are posts that we know already."""
     ids = [tweet.x_post_id for tweet in own]
     return set(session.scalars(select(Post.x_post_id).where(Post.bot_id == bot_id, Post.x_post_id.in_(ids))))

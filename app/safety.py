@@ -283,3 +283,5 @@ RULES: tuple[tuple[str, Callable[[_Draft], str | None]], ...] = (
     ("copy_of_source", _copy_of_source),
     ("offensive", _offensive),
 )
+# What a refusal says of a text. A draft refused for whom it spoke to, or withheld, says nothing about its writing.
+TEXT_RULES = tuple(name for name, _ in RULES)

@@ -1,6 +1,6 @@
 """Which stage a loop's turn runs, and which loop it wakes: one table for the tasks of the queue and for a backtest.
 
-PPO is not in it: on the queue its turn only starts a run, which has a process of its own (`app/tasks/training.py`).
+Learning is not in it: on the queue its turn only starts runs, each in a process of its own (`app/tasks/training.py`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from app.posting import queue_drafts
 from app.reading import read_mentions, read_timeline
 from app.reconciliation import reconcile
 from app.schedule import LoopName
+from app.sighting import find_awaited
 
 # Does what is due and returns how many things it did.
 Stage = Callable[[BotContext], int]
@@ -26,6 +27,10 @@ MEMBERS_SUMMARISED = 16  # per turn
 def _answer(bot: BotContext) -> int:
     bot.author.judge_seen()
     return len(bot.author.draft_selected())
+
+
+def _look_at_own_timeline(bot: BotContext) -> int:
+    return reconcile(bot.db, bot.x, bot.config) + find_awaited(bot.db, bot.x, bot.config)
 
 
 def _revise_persona(bot: BotContext) -> int:
@@ -41,7 +46,7 @@ STAGES: Mapping[LoopName, Stage] = {
     LoopName.OWN_POSTS: lambda bot: int(bot.author.draft_own_post() is not None),
     LoopName.SUMMARIES: lambda bot: bot.author.summarise_members(limit=MEMBERS_SUMMARISED),
     LoopName.PUBLISHING: lambda bot: queue_drafts(bot.db, bot.config),
-    LoopName.RECONCILIATION: lambda bot: reconcile(bot.db, bot.x, bot.config),
+    LoopName.RECONCILIATION: _look_at_own_timeline,
     LoopName.ENGAGEMENT: lambda bot: measure_due(bot.db, bot.x, bot.config),
     LoopName.PERSONA: _revise_persona,
     LoopName.FORGETTING: lambda bot: forget_vanished(bot.db, bot.x, bot.config),

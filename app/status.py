@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import func, select
 
-from app import approval, clock
+from app import approval, clock, copilot
 from app.context import BotContext
 from dbs.models import Bot, LedgerEntry, Loop, Post
 
@@ -63,5 +63,9 @@ def show(context: BotContext) -> None:
     if context.config.safety.approval:
         with context.db.transaction() as session:
             console.print(approval.summary(approval.waiting(session, context.config.bot_id)))
+    with context.db.transaction() as session:
+        offered, awaited = copilot.offers(session, context.config), copilot.awaited(session, context.config.bot_id)
+    if context.config.safety.copilot or offered or awaited:
+        console.print(copilot.summary(offered, awaited))
     for table in (loops_table(context), posts_table(context), spent_table(context)):
         console.print(table)

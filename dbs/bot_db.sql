@@ -30,8 +30,9 @@ CREATE TABLE bot_db (
 	measure_step INTEGER NOT NULL, 
 	CONSTRAINT pk_bot_db PRIMARY KEY (post_id), 
 	CONSTRAINT ck_bot_db_kind_known CHECK (kind IN ('reply', 'post', 'quote')), 
-	CONSTRAINT ck_bot_db_state_known CHECK (state IN ('queued', 'sending', 'posted', 'unconfirmed', 'failed', 'rejected', 'dry')), 
+	CONSTRAINT ck_bot_db_state_known CHECK (state IN ('queued', 'sending', 'posted', 'unconfirmed', 'failed', 'rejected', 'dry', 'awaited')), 
 	CONSTRAINT ck_bot_db_sent_by_known CHECK (sent_by IN ('bot', 'person')), 
+	CONSTRAINT ck_bot_db_what_a_person_sends_is_never_sent CHECK (sent_by = 'bot' OR state IN ('awaited', 'posted', 'rejected')), 
 	CONSTRAINT fk_bot_db_bot_id_persona_version_persona_versions FOREIGN KEY(bot_id, persona_version) REFERENCES persona_versions (bot_id, version), 
 	CONSTRAINT fk_bot_db_bot_id_bots FOREIGN KEY(bot_id) REFERENCES bots (bot_id) ON DELETE CASCADE, 
 	CONSTRAINT fk_bot_db_draft_id_drafts FOREIGN KEY(draft_id) REFERENCES drafts (draft_id), 
@@ -39,6 +40,8 @@ CREATE TABLE bot_db (
 );
 
 CREATE INDEX ix_bot_db_author ON bot_db (bot_id, target_author_id, queued_at);
+
+CREATE INDEX ix_bot_db_awaited ON bot_db (bot_id, due_at) WHERE state = 'awaited';
 
 CREATE INDEX ix_bot_db_recent ON bot_db (bot_id, post_time);
 
@@ -52,6 +55,6 @@ CREATE UNIQUE INDEX uq_bot_db_draft ON bot_db (draft_id) WHERE state IN ('queued
 
 CREATE UNIQUE INDEX uq_bot_db_target ON bot_db (bot_id, kind, target_post_id) WHERE state IN ('queued', 'sending', 'posted', 'unconfirmed');
 
-CREATE UNIQUE INDEX uq_bot_db_text ON bot_db (bot_id, text_hash) WHERE state IN ('queued', 'sending', 'posted', 'unconfirmed');
+CREATE UNIQUE INDEX uq_bot_db_text ON bot_db (bot_id, text_hash) WHERE state IN ('queued', 'sending', 'posted', 'unconfirmed') AND sent_by = 'bot';
 
 CREATE UNIQUE INDEX uq_bot_db_x_post ON bot_db (bot_id, x_post_id);

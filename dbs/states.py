@@ -36,6 +36,7 @@ class Source(StrEnum):
 class DraftState(StrEnum):
     APPROVED = "approved"  # may be posted; waits for publishing
     WAITING = "waiting"  # for a person, in approval mode
+    OFFERED = "offered"  # to a person beside another, in co-pilot mode; the bot never sends it
     REJECTED = "rejected"  # refused by form, safety or a person
     USED = "used"  # became a post
 
@@ -50,6 +51,7 @@ class PostState(StrEnum):
     FAILED = "failed"
     REJECTED = "rejected"
     DRY = "dry"
+    AWAITED = "awaited"  # given to a person to post, and looked for on our own timeline
 
 
 class SentBy(StrEnum):
@@ -95,6 +97,7 @@ class CheckpointKind(StrEnum):
     BASE = "base"  # the model as published: an empty stack of adapters
     SFT = "sft"
     PPO = "ppo"
+    DPO = "dpo"
 
 
 class CheckpointState(StrEnum):
@@ -107,6 +110,7 @@ class CheckpointState(StrEnum):
 class RunKind(StrEnum):
     SFT = "sft"
     PPO = "ppo"
+    DPO = "dpo"
 
 
 class RunState(StrEnum):

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from app import clock
 from app.config import PersonaConfig, VibeBotConfig
-from app.learning.trainer import RunOutcome, run_ppo
+from app.learning.trainer import run_ppo
+from app.learning.turn import RunOutcome
 from app.local.observer import Observer
 from app.local.stack import SandboxOptions, local_sandbox, local_servers
 from app.policy import checkpoints, registry

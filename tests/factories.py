@@ -113,3 +113,17 @@ def give_draft(session: Session, checkpoint: Checkpoint, content: str, **changes
     )
     session.flush()
     return row
+
+
+def give_offer(
+    session: Session, checkpoint: Checkpoint, x_post_id: str, *texts: str, author_id: str = "7", **seen: Any
+) -> tuple[Draft, ...]:
+    """A post that did not call the bot, with drafts that a person may choose from."""
+    give_seen(session, x_post_id, author_id, state=SeenState.DRAFTED, **seen)
+    return tuple(
+        give_draft(
+            session, checkpoint, content, kind=Kind.REPLY, state=DraftState.OFFERED, attempt=attempt,
+            target_post_id=x_post_id, target_author_id=author_id,
+        )
+        for attempt, content in enumerate(texts, 1)
+    )  # fmt: skip

@@ -95,6 +95,16 @@ class BotDB:
         )
         return list(posts)
 
+    def awaited(self, now: datetime, limit: int = 100) -> list[Post]:
+        """Posts that a person was given to send, and that are to be looked for on our own timeline by a world time."""
+        posts = self._session.scalars(
+            select(Post)
+            .where(Post.bot_id == self._bot_id, Post.state == PostState.AWAITED, Post.due_at <= now)
+            .order_by(Post.queued_at)
+            .limit(limit)
+        )
+        return list(posts)
+
     def claim_to_measure(self, now: datetime, limit: int, claim: timedelta) -> list[Post]:
         """Posts at X whose measurement is due, the longest overdue first; each is put off by `claim`.
 

@@ -10,13 +10,14 @@ from fastapi import Request
 from fastapi.responses import Response
 from fastapi.templating import Jinja2Templates
 
-from app import approval
+from app import approval, copilot
 from app.context import BotContext
 
 PAGES = (
     ("/", "Now"),
     ("/feed", "Feed"),
     ("/approvals", "Approvals"),
+    ("/copilot", "Co-pilot"),
     ("/learning", "Learning"),
     ("/community", "Community"),
     ("/costs", "Costs"),
@@ -50,6 +51,12 @@ def waiting_count(bot: BotContext) -> int:
     """Drafts that wait for a person."""
     with bot.db.transaction() as session:
         return len(approval.waiting(session, bot.config.bot_id))
+
+
+def offered_count(bot: BotContext) -> int:
+    """Posts with two drafts for a person to choose from."""
+    with bot.db.transaction() as session:
+        return len(copilot.offers(session, bot.config))
 
 
 def moment(value: datetime | None) -> str:

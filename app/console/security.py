@@ -16,7 +16,15 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 
 SESSION_SECONDS = 12 * 3600
 FAILURES, WAIT_SECONDS = 5, 30.0  # wrong passwords in a row, after which nobody may try for a while
-POLICY = "default-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+
+
+def policy(*forms_end_at: str) -> str:
+    """What a page may do. Its forms go to the console, and from there to these origins at most."""
+    forms = " ".join(("'self'", *forms_end_at))
+    return f"default-src 'self'; img-src 'self' data:; form-action {forms}; frame-ancestors 'none'; base-uri 'none'"
+
+
+POLICY = policy()
 # sqladmin's pages hold scripts and styles of their own making.
 ADMIN_POLICY = POLICY.replace("default-src 'self'", "default-src 'self' 'unsafe-inline'")
 
@@ -91,8 +99,8 @@ class Headers(BaseHTTPMiddleware):
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         answer = await call_next(request)
-        policy = ADMIN_POLICY if request.url.path.startswith("/admin") else POLICY
-        answer.headers.setdefault("Content-Security-Policy", policy)
+        usual = ADMIN_POLICY if request.url.path.startswith("/admin") else POLICY
+        answer.headers.setdefault("Content-Security-Policy", usual)
         answer.headers["X-Content-Type-Options"] = "nosniff"
         answer.headers["Referrer-Policy"] = "same-origin"
         if not request.url.path.startswith("/static"):

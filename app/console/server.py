@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.sessions import SessionMiddleware
 
 from app.console import admin
-from app.console.pages import approvals, community, costs, feed, learning, now
+from app.console.pages import approvals, community, copilot, costs, feed, learning, now
 from app.console.rendering import render
 from app.console.security import (
     SESSION_SECONDS,
@@ -49,7 +49,7 @@ def create(bot: BotContext, password: str, *, https: bool = False) -> FastAPI:
     app.add_middleware(Headers)
     app.add_middleware(SessionMiddleware, secret_key=key, max_age=SESSION_SECONDS, same_site="strict", https_only=https)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    for page in (now, feed, approvals, learning, community, costs):
+    for page in (now, feed, approvals, copilot, learning, community, costs):
         app.include_router(page.router)
     app.add_api_route("/login", _login_page, methods=["GET"])
     app.add_api_route("/login", _login, methods=["POST"])

@@ -31,6 +31,7 @@ from dbs.models import (
     GateVerdict,
     Membership,
     Post,
+    Preference,
     QuoteComment,
     SeedHandle,
     TimelinePost,
@@ -66,8 +67,8 @@ class Removed:
 def forget(session: Session, config: VibeBotConfig, subjects: Collection[str], reason: str) -> Removed:
     """Remove posts and users, by X id, from the database, and keep them from coming back. May be run again.
 
-    Approved drafts about them are rejected, queued posts in answer to them too. One that is being sent goes out: its
-    request has left.
+    Approved drafts about them are rejected; queued posts in answer to them, and those that a person was to send, too.
+    One that is being sent goes out: its request has left.
 
     Args:
         session: a transaction in which nothing else is done; it waits for whoever stores words of others.
@@ -131,7 +132,7 @@ def _remove_prompts(session: Session, bot_id: str, words: Words) -> int:
         return 0
     drafts = update(Draft).where(Draft.draft_id.in_(holding))
     session.execute(
-        drafts.where(Draft.state.in_((DraftState.APPROVED, DraftState.WAITING))).values(
+        drafts.where(Draft.state.in_((DraftState.APPROVED, DraftState.WAITING, DraftState.OFFERED))).values(
             state=DraftState.REJECTED, reject_rule=RULE
         )
     )
@@ -142,6 +143,11 @@ def _remove_prompts(session: Session, bot_id: str, words: Words) -> int:
         )
     )
     session.execute(update(Post).where(Post.draft_id.in_(holding)).values(content_gen_prompt=NOTE))
+    session.execute(
+        delete(Preference).where(
+            or_(Preference.chosen_draft_id.in_(holding), Preference.rejected_draft_id.in_(holding))
+        )
+    )
     removed = session.execute(
         delete(DraftSample).where(DraftSample.draft_id.in_(holding)).returning(DraftSample.draft_id)
     )
@@ -175,7 +181,7 @@ def _unqueue(session: Session, bot_id: str, words: Words) -> int:
         select(Post)
         .where(
             Post.bot_id == bot_id,
-            Post.state == PostState.QUEUED,
+            Post.state.in_((PostState.QUEUED, PostState.AWAITED)),
             or_(Post.target_post_id.in_(subjects), Post.target_author_id.in_(subjects)),
         )
         .order_by(Post.post_id)

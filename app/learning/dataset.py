@@ -47,8 +47,8 @@ class Dataset:
     held_out: list[Logged]
     stacks: dict[uuid.UUID, registry.Stack]  # adapters of each author whose files still exist
 
-    def too_little(self, config: VibeBotConfig, profile: Profile) -> str | None:
-        """Why a run is not worth its time yet, or None if it is."""
+    def too_little(self, config: VibeBotConfig) -> str | None:
+        """Why a run on the training part is not worth its time yet, or None if it is."""
         fresh = sum(logged.fresh for logged in self.training)
         measured = sum(logged.measured for logged in self.training)
         least = config.ppo.min_samples
@@ -56,6 +56,10 @@ class Dataset:
             return f"{fresh} fresh rewarded drafts, {least} are needed"
         if measured < least // 2:
             return f"{measured} measured posts among the drafts, {least // 2} are needed"
+        return None
+
+    def too_little_held_out(self, profile: Profile) -> str | None:
+        """Why no candidate can be judged yet, or None if one can."""
         spare = round(SPARE * profile.min_ess)
         if len(self.held_out) < spare:
             return f"{len(self.held_out)} held-out drafts, the gate needs about {spare}"

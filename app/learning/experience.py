@@ -37,6 +37,15 @@ class TrainingError(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Trained:
+    """What a run came to. `stopped` is the rule that ended it early; with no step made there is no candidate."""
+
+    steps: int
+    stopped: str | None
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
 class Experience:
     """What stays the same over a run, a row per sample; token matrices are filled with 0."""
 

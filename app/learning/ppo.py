@@ -18,27 +18,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from app.config import PPOConfig
-from app.learning.experience import Experience, Metrics, TrainingError, ess, k3, prepare, stop_reason
+from app.learning.experience import Experience, Metrics, Trained, TrainingError, ess, k3, prepare, stop_reason
 from app.learning.samples import POLICY, Sample
 from app.learning.scoring import acting_as, output_logprobs, policy_stack
 
 Report = Callable[[int, int, Metrics], None]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a run came to. `stopped` is the rule that ended it early; with no step made there is no candidate."""
-
-    steps: int
-    stopped: str | None
-    metrics: Metrics
 
 
 def train(

@@ -17,13 +17,11 @@ from app.config import VibeBotConfig
 from app.learning.features import facts_of
 from app.learning.reward import RewardInput, engagement, refusal_terms, reward_version, score
 from app.learning.stance import READABLE_LANGUAGES, stance
-from app.safety import RULES
+from app.safety import TEXT_RULES
 from dbs.models import Bot, Draft, Engagement, Post, QuoteComment, Reward
-from dbs.states import DraftState, PostState
+from dbs.states import DraftState, PostState, SentBy
 
 TAKEN_DOWN = "taken_down"
-# Rules of what a text says. A draft refused for whom it spoke to, or withheld, says nothing about its writing.
-TEXT_RULES = tuple(name for name, _ in RULES)
 WINDOW_POSTS = 2048  # the newest matured posts are the window that expectations are fitted to
 
 
@@ -39,7 +37,8 @@ def compute_rewards(session: Session, config: VibeBotConfig, now: datetime) -> R
     """Reward each draft that is due one, once; a reward that stands is never touched.
 
     Due are refused drafts, at once, and posts measured at the reward age or later. Never: dry, failed and
-    unconfirmed posts, and texts that a person edited, because what they earned was not earned by what was sampled.
+    unconfirmed posts, texts that a person edited, because what they earned was not earned by what was sampled, and what
+    a person posted, because which of the drafts came to be measured was then his or her choice, and not chance.
 
     Args:
         now: world time, written as `computed_at`.
@@ -65,6 +64,7 @@ def _reward_refused(session: Session, config: VibeBotConfig, version: str, now: 
         .where(
             Post.bot_id == config.bot_id,
             Post.state == PostState.POSTED,
+            Post.sent_by == SentBy.BOT,
             Post.deleted_at - Post.post_time < timedelta(minutes=config.ppo.reward_age),
             Post.edited.is_(False),
             Draft.edited.is_(False),
@@ -130,6 +130,7 @@ def _measured_posts(session: Session, config: VibeBotConfig) -> Sequence[Row[Pos
         .where(
             Post.bot_id == config.bot_id,
             Post.state == PostState.POSTED,
+            Post.sent_by == SentBy.BOT,
             Post.edited.is_(False),
             Draft.edited.is_(False),
         )

@@ -29,19 +29,20 @@ class Trainable:
 
     Attributes:
         model: the PEFT model.
+        tokenizer: the base model's.
         banned: ids that sampling masks, on the model's device.
     """
 
     def __init__(self, config: VibeBotConfig, stack: Stack, *, seed: int) -> None:
         directory = base_directory(config.model)
         device = device_of(config.model)
-        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
         base: Any = AutoModelForCausalLM.from_pretrained(
             directory, dtype=dtype_of(config.model, device), use_safetensors=True, trust_remote_code=False
         )
         base.to(device).eval().requires_grad_(False)
-        eos = tokenizer.eos_token_id
-        self.banned = torch.tensor(banned_ids(tokenizer, base.config.vocab_size, eos), device=device)
+        eos = self.tokenizer.eos_token_id
+        self.banned = torch.tensor(banned_ids(self.tokenizer, base.config.vocab_size, eos), device=device)
         torch.manual_seed(seed)
         self.model = _with_adapters(base, dict(stack), config).eval()
 

@@ -18,7 +18,7 @@ from sqlalchemy import func, select
 from app import clock, logs
 from app.config import VibeBotConfig
 from app.learning.control import Relabel, shuffled
-from app.learning.trainer import RunOutcome
+from app.learning.turn import RunOutcome
 from app.loading import parse_config
 from app.local.curve import plot, show_curve
 from app.local.lift import Measurement

@@ -22,7 +22,8 @@ from app import clock, loops
 from app.config import Secrets, VibeBotConfig
 from app.context import BotContext
 from app.learning.control import Relabel
-from app.learning.trainer import RunOutcome, run_ppo
+from app.learning.trainer import run_ppo
+from app.learning.turn import RunOutcome
 from app.loading import ConfigError
 from app.local.observer import Observer
 from app.local.servers import EmbeddedPostgres

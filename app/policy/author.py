@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from app import clock, events, forgotten, persona
 from app.config import PersonaConfig, VibeBotConfig
-from app.policy import registry, targets
+from app.policy import pairs, registry, targets
 from app.policy.judge import Judge, Scores, Selection, select, threshold
 from app.policy.model import LanguageModel
 from app.policy.pointers import PointerReader, Pointers
@@ -126,6 +126,8 @@ class Author:
     def draft_selected(self) -> list[uuid.UUID]:
         """Write drafts for the selected posts, up to a turn's worth, each tried again while it is refused.
 
+        In co-pilot mode a post that did not call the bot gets two, which are offered to a person.
+
         Returns:
             Ids of the drafts that were approved. Refused ones are kept, too.
         """
@@ -143,7 +145,9 @@ class Author:
                 maker = targets.JobMaker(session, self._config, self._prompts)
                 rows = targets.still(session, self._config.bot_id, wanted, SeenState.SELECTED)
                 as_config = persona.as_config(current_persona, adaptive=self._config.persona.adaptive)
-                jobs = [maker.make(rows[x_post_id], as_config) for x_post_id in wanted if x_post_id in rows]
+                jobs = [
+                    job for x_post_id in wanted if x_post_id in rows for job in maker.make(rows[x_post_id], as_config)
+                ]
                 recent = targets.recent_texts(session, self._config.bot_id)
             hands = pointers.hands(self._config.ppo.reference_share)
             began = time.monotonic()
@@ -260,17 +264,22 @@ class Author:
         ids = [draft.job.facts["target_post_id"] for draft in drafts]
         rows = targets.still(session, self._config.bot_id, ids, SeenState.SELECTED)
         approved = []
-        for x_post_id, draft in zip(ids, drafts, strict=True):
+        for x_post_id, written in zip(ids, drafts, strict=True):
             if x_post_id not in rows:
                 log.info("draft.dropped", x_post_id=x_post_id, reason="another process has dealt with the target")
                 continue
-            row, draft_id = rows[x_post_id], self._add_draft(session, draft, persona_version)
-            if draft.refusal is None:
+            row = rows[x_post_id]
+            draft = pairs.unless_too_alike(session, self._config, row, written)
+            draft_id = self._add_draft(session, draft, persona_version)
+            if draft.refusal is None and not draft.job.for_a_person:
                 row.state, row.state_reason = SeenState.DRAFTED, None
                 approved.append(draft_id)
-            elif draft.job.attempt >= self._config.loop.max_drafts_per_target:
+            elif draft.job.for_a_person and pairs.is_whole(session, row):
+                row.state, row.state_reason = SeenState.DRAFTED, None
+            elif draft.job.attempt >= pairs.most_attempts(self._config, row):
                 row.state = SeenState.GIVEN_UP
-                row.state_reason = f"{draft.job.attempt} drafts were refused, the last by {draft.refusal.rule}"
+                row.state_reason = self._why_given_up(draft)
+                pairs.give_up(session, row)
         return approved
 
     def _record_reload(self, before: uuid.UUID | None, seconds: float) -> None:
@@ -284,6 +293,12 @@ class Author:
                 before=str(before),
                 seconds=round(seconds, 3),
             )
+
+    @staticmethod
+    def _why_given_up(draft: Written) -> str:
+        if draft.refusal is None:
+            return f"{draft.job.attempt} drafts were written, and no two of them passed the rules"
+        return f"{draft.job.attempt} drafts were refused, the last by {draft.refusal.rule}"
 
     def _record_batch(self, session: Session, drafts: Sequence[Written], seconds: float, pointers: Pointers) -> None:
         """How long a batch took and what was served then: what an operator asks when the bot seems slow."""
@@ -305,7 +320,7 @@ class Author:
                 bot_id=self._config.bot_id,
                 kind=draft.job.kind,
                 content=draft.content,
-                state=DraftState.REJECTED if draft.refusal else DraftState.APPROVED,
+                state=_state_of(draft),
                 reject_rule=draft.refusal.rule if draft.refusal else None,
                 reject_reason=draft.refusal.reason if draft.refusal else None,
                 attempt=draft.job.attempt,
@@ -373,6 +388,12 @@ class Author:
             source_texts=(),
         )
         return None if refusal else summary
+
+
+def _state_of(draft: Written) -> DraftState:
+    if draft.refusal is not None:
+        return DraftState.REJECTED
+    return DraftState.OFFERED if draft.job.for_a_person else DraftState.APPROVED
 
 
 def _judgement(row: TimelinePost, version: str, score: Scores, selection: Selection) -> Judgement:

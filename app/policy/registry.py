@@ -19,7 +19,7 @@ from app import clock, events
 from app.leases import Lease
 from app.policy.checkpoints import CheckpointError, Manifest, directory, remove, verify
 from dbs.models import Bot, Checkpoint, Draft, Post, Reward, TrainingSample
-from dbs.states import CheckpointKind, CheckpointState, PostState
+from dbs.states import CheckpointKind, CheckpointState, PostState, SentBy
 
 Stack = list[tuple[str, Path]]  # names and directories of adapters, from the bottom up
 LIVE_STATES = (PostState.QUEUED, PostState.SENDING, PostState.POSTED, PostState.UNCONFIRMED)
@@ -230,7 +230,9 @@ def _authors_of_unconsumed(session: Session, bot_id: str) -> set[uuid.UUID]:
     """Checkpoints that wrote a live post, or a rewarded draft, that no run has taken up yet."""
     unused = ~select(TrainingSample.draft_id).where(TrainingSample.draft_id == Draft.draft_id).exists()
     of_posts = (
-        select(Draft.checkpoint_id).join(Post, Post.draft_id == Draft.draft_id).where(Post.state.in_(LIVE_STATES))
+        select(Draft.checkpoint_id)
+        .join(Post, Post.draft_id == Draft.draft_id)
+        .where(Post.state.in_(LIVE_STATES), Post.sent_by == SentBy.BOT)
     )
     of_rewards = select(Draft.checkpoint_id).join(Reward, Reward.draft_id == Draft.draft_id)
     found: set[uuid.UUID] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
@@ -12,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app import clock, conduct
 from app.config import PersonaConfig, VibeBotConfig
+from app.policy import pairs
 from app.policy.prompts import PromptBuilder, Said, Target
 from app.policy.writer import Job
 from dbs.models import Bot, Capability, Community, Draft, Judgement, Membership, Post, TimelinePost
@@ -69,7 +71,9 @@ def recent_scores(session: Session, bot_id: str, version: str, limit: int) -> li
 
 def unanswerable(session: Session, config: VibeBotConfig, posts: Sequence[TimelinePost]) -> dict[str, str]:
     """Why some posts are not to be answered whatever they say, by id. Asked again before anything is sent."""
-    unsummoned = can(session, config.bot_id, "reply_unsummoned") or can(session, config.bot_id, "quote")
+    unsummoned = (
+        config.safety.copilot or can(session, config.bot_id, "reply_unsummoned") or can(session, config.bot_id, "quote")
+    )
     reasons = {}
     for post in posts:
         refusal = conduct.refusal(session, config, post)
@@ -139,8 +143,8 @@ class JobMaker:
         self._may_quote = can(session, config.bot_id, "quote")
         self._may_reply = can(session, config.bot_id, "reply_unsummoned")
 
-    def make(self, post: TimelinePost, persona: PersonaConfig) -> Job:
-        """The job of answering one post."""
+    def make(self, post: TimelinePost, persona: PersonaConfig) -> list[Job]:
+        """The job of answering one post; as many as a pair lacks, where a person is to choose."""
         author = self._session.get(Community, post.author_id)
         handle = author.handle if author else None
         thread = self._thread(post)
@@ -148,18 +152,21 @@ class JobMaker:
         kind = self._kind(post)
         build = self._prompts.quote if kind is Kind.QUOTE else self._prompts.reply
         taking_part = {said.handle.lower() for said in [target.post, *thread] if said.handle}
-        return Job(
+        before = self._drafts_before(post)
+        job = Job(
             kind=kind,
             prompt=build(persona, target),
             allowed_handles=frozenset(taking_part),
             source_texts=(post.text, *(said.text for said in thread)),
-            attempt=1 + self._drafts_before(post),
+            for_a_person=pairs.is_for_a_person(self._config, post),
             facts=self._facts(post, author),
         )
+        wanted = pairs.missing(self._session, self._config, post, before)
+        return [replace(job, attempt=before + number) for number in range(1, wanted + 1)]
 
     def _kind(self, post: TimelinePost) -> Kind:
         """A share of the worthy posts is quoted. The same post always falls the same way: a second attempt, too."""
-        if post.summons:
+        if post.summons or pairs.is_for_a_person(self._config, post):
             return Kind.REPLY
         if not self._may_reply:
             return Kind.QUOTE

@@ -20,13 +20,17 @@ from dbs.states import Kind
 
 @dataclass(frozen=True)
 class Job:
-    """A text to be written. `facts` are the columns of its draft that are known before it is."""
+    """A text to be written. `facts` are the columns of its draft that are known before it is.
+
+    `for_a_person` says that not the bot sends it, but a person who chooses between it and another.
+    """
 
     kind: Kind
     prompt: Prompt
     allowed_handles: frozenset[str] = frozenset()
     source_texts: tuple[str, ...] = ()
     attempt: int = 1
+    for_a_person: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -62,7 +66,8 @@ class Writer:
         """One draft for each job, in their order.
 
         Args:
-            recent: texts of ours that must not be repeated; drafts that pass here are added to them.
+            recent: texts of ours that must not be repeated; drafts that pass here are added to them, but for those that
+                a person chooses from: most are never said.
         """
         assigned = self._random.choices(hands, weights=[hand.chance for hand in hands], k=len(jobs))
         groups: defaultdict[tuple[Path, ...], list[int]] = defaultdict(list)
@@ -83,7 +88,7 @@ class Writer:
         for i, (job, hand) in enumerate(zip(jobs, assigned, strict=True)):
             sample, seed = samples[i]
             draft = Written(job, hand, sample, seed, self._refusal(job, sample, said))
-            if draft.refusal is None:
+            if draft.refusal is None and not job.for_a_person:
                 said.append(draft.content)
             drafts.append(draft)
         return drafts

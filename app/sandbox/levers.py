@@ -45,13 +45,18 @@ class PurchaseIn(BaseModel):
     usd: float = Field(gt=0)
 
 
-def _loopback(request: Request) -> None:
+def loopback(request: Request) -> None:
+    """A dependency of what nobody signs for.
+
+    Raises:
+        HTTPException: 403, the request is from another machine.
+    """
     if request.client is not None and request.client.host not in LOOPBACK:
-        raise HTTPException(403, "the control API answers on loopback only")
+        raise HTTPException(403, "this answers on loopback only")
 
 
 def loopback_router() -> APIRouter:
-    return APIRouter(prefix="/_sandbox", dependencies=[Depends(_loopback)])
+    return APIRouter(prefix="/_sandbox", dependencies=[Depends(loopback)])
 
 
 def router(world: World, faults: Faults, tokens: Tokens) -> APIRouter:

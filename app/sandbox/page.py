@@ -18,6 +18,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 h1 { margin-bottom: 0; } h2 { margin-top: 2rem; border-bottom: 1px solid #8884; }
 article { padding: .6rem 0; border-bottom: 1px solid #8883; } article.answer { margin-left: 2rem; }
 small { opacity: .7; } .against { color: #c33; }
+textarea { display: block; width: 100%; box-sizing: border-box; font: inherit; }
 table { border-collapse: collapse; } td { padding: .15rem .8rem .15rem 0; }
 """
 
@@ -34,6 +35,14 @@ def router(world: World) -> APIRouter:
     return pages
 
 
+def document(title: str, body: str) -> str:
+    """A page around a body, which must be escaped already."""
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<link rel=icon href='data:,'><title>{escape(title)}</title><style>{STYLE}</style><main>{body}</main></html>"
+    )
+
+
 def _front(world: World) -> str:
     file = world.community.file
     own = [post for post in reversed(world.own) if post.id not in world.deleted]
@@ -46,15 +55,14 @@ def _front(world: World) -> str:
         f"<td>{escape(', '.join(p.interests))}</td></tr>"
         for p in world.community.people.members
     )
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{escape(file.title)}</title><style>{STYLE}</style>"
+    return document(
+        file.title,
         f"<h1>{escape(file.title)}</h1><p>{escape(file.about)}</p>"
         f"<p><small>World time {stamp(world.now)}. {sum(n for n, _ in calls.values())} requests, "
         f"which would have cost ${paid:.2f}.</small></p>"
         f"<h2>What @{escape(world.me.handle)} posted ({len(own)})</h2>{answered or '<p>Nothing yet.</p>'}"
-        f"<h2>Latest posts</h2>{''.join(_article(world, p) for p in recent)}"
-        f"<h2>Members</h2><table>{members}</table></html>"
+        f"<h2>Latest posts</h2>{''.join(article(world, p) for p in recent)}"
+        f"<h2>Members</h2><table>{members}</table>",
     )
 
 
@@ -62,11 +70,12 @@ def _with_answers(world: World, post: Post) -> str:
     ids = [*world.shelf.answering("reply", post.id), *world.shelf.answering("quote", post.id)]
     parent = world.post(post.target) if post.target else None
     above = f"<p><small>to: {escape(parent.text)}</small></p>" if parent else ""
-    answers = "".join(_article(world, answer, "answer") for answer in world.visible(sorted(ids)))
-    return above + _article(world, post) + answers
+    answers = "".join(article(world, answer, "answer") for answer in world.visible(sorted(ids)))
+    return above + article(world, post) + answers
 
 
-def _article(world: World, post: Post, sort: str = "") -> str:
+def article(world: World, post: Post, sort: str = "") -> str:
+    """One post with what it earned so far."""
     author, counts = world.person(post.author), world.counts(post)
     stance = " against" if post.stance < 0 else ""
     by = f"@{escape(author.handle if author else '?')} · {post.kind} · {stamp(post.at)}"

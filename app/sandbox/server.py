@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.sandbox import control, levers, page
+from app.sandbox import control, intent, levers, page
 from app.sandbox.api import posts, search, timelines, token, users
 from app.sandbox.api.endpoint import Endpoint
 from app.sandbox.boundedconfidence import BoundedConfidenceCommunity
@@ -54,6 +54,7 @@ def create_app(settings: Settings, community: Community | None = None) -> FastAP
     app.include_router(control.router(world))
     app.include_router(levers.router(world, faults, tokens))
     app.include_router(page.router(world))
+    app.include_router(intent.router(world))
     app.add_exception_handler(HTTPException, _no_such_page)
     app.add_middleware(_Transport)
     return app

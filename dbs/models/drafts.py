@@ -54,7 +54,9 @@ class Draft(Base):
     content: Mapped[str] = mapped_column(
         comment="The text as sampled, outer white space aside; if `edited`, as edited."
     )
-    state: Mapped[str] = mapped_column(comment="approved, waiting for a person, rejected, or used in a post.")
+    state: Mapped[str] = mapped_column(
+        comment="approved, waiting for a person, offered to one, rejected, or used in a post."
+    )
     reject_rule: Mapped[str | None] = mapped_column(comment="The rule that refused it, e.g. too_long.")
     reject_reason: Mapped[str | None] = mapped_column(comment="The same in words, with the values.")
     approved_at: Mapped[datetime | None] = mapped_column(

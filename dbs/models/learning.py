@@ -1,4 +1,4 @@
-"""Checkpoints, the runs that made them, the rewards they learnt from, and the gate's verdicts."""
+"""Checkpoints, the runs that made them, the rewards and choices they learnt from, and the gate's verdicts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Checkpoint(Base):
 
     checkpoint_id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id, comment="Ours.")
     bot_id: Mapped[str] = bot_id()
-    kind: Mapped[str] = mapped_column(comment="base (no adapter), sft or ppo.")
+    kind: Mapped[str] = mapped_column(comment="base (no adapter), sft, ppo or dpo.")
     state: Mapped[str] = mapped_column(comment="candidate, canary, served or refused.")
     is_current: Mapped[bool] = mapped_column(default=False, comment="Whether the bot writes with it now.")
     is_reference: Mapped[bool] = mapped_column(default=False, comment="Whether it is the frozen reference and judge.")
@@ -52,12 +52,12 @@ class TrainingRun(Base):
         one_of("state", RunState),
         Index("uq_training_runs_running", "bot_id", unique=True, postgresql_where=text("state = 'running'")),
         Index("ix_training_runs_bot", "bot_id", "started_at"),
-        {"comment": "Every run of SFT or PPO. At most one runs per bot; `fence` ends the claims of an older one."},
+        {"comment": "Every run of SFT, PPO or DPO. At most one runs per bot; `fence` ends the claims of an older one."},
     )
 
     run_id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id, comment="Ours.")
     bot_id: Mapped[str] = bot_id()
-    kind: Mapped[str] = mapped_column(comment="sft or ppo.")
+    kind: Mapped[str] = mapped_column(comment="sft, ppo or dpo.")
     state: Mapped[str] = mapped_column(comment="running, succeeded, stopped by a rule, or failed.")
     fence: Mapped[int] = mapped_column(
         BigInteger, comment="The lease's fence when it began; only the newest may commit."
@@ -115,6 +115,35 @@ class Reward(Base):
     age_s: Mapped[float | None] = mapped_column(comment="Age at which the counts were read, in seconds.")
     terms: Mapped[JSONObject] = mapped_column(JSONB, comment="Every term of the sum, by name.")
     computed_at: Mapped[datetime] = mapped_column(comment="World time.")
+
+
+class Preference(Base):
+    __tablename__ = "preferences"
+    __table_args__ = (
+        Index("uq_preferences_target", "bot_id", "target_post_id", unique=True),
+        Index("ix_preferences_drafts", "chosen_draft_id", "rejected_draft_id"),
+        {"comment": "Which of two drafts for a post a person chose, in co-pilot mode, and what he or she made of it."},
+    )
+
+    preference_id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id, comment="Ours.")
+    bot_id: Mapped[str] = bot_id()
+    target_post_id: Mapped[str] = mapped_column(comment="X id of the post that both answer.")
+    chosen_draft_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("drafts.draft_id", ondelete="CASCADE"), comment="The draft chosen; its prompt is the pair's."
+    )
+    rejected_draft_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("drafts.draft_id", ondelete="CASCADE"), comment="The other one."
+    )
+    edited_text: Mapped[str | None] = mapped_column(
+        comment="What the person made of the chosen draft, in the end at X; NULL where it stands as sampled."
+    )
+    chosen_by: Mapped[str] = mapped_column(
+        comment="Where the choice was made, e.g. console, whose one password does not tell persons apart."
+    )
+    chosen_at: Mapped[datetime] = mapped_column(comment="Wall time.")
+    run_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("training_runs.run_id", ondelete="SET NULL"), comment="The last run that learnt from it."
+    )
 
 
 class GateVerdict(Base):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import uuid
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, ForeignKeyConstraint, Index, text
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from dbs.models.base import Base, bot_id, new_id, one_of
 from dbs.states import Kind, PostState, SentBy
 
 LIVE = "state IN ('queued', 'sending', 'posted', 'unconfirmed')"
+# A person may say the same to two people; the bot may not.
+OWN_LIVE = f"{LIVE} AND sent_by = 'bot'"
 
 
 class Post(Base):
@@ -20,9 +22,12 @@ class Post(Base):
         one_of("kind", Kind),
         one_of("state", PostState),
         one_of("sent_by", SentBy),
+        CheckConstraint(
+            "sent_by = 'bot' OR state IN ('awaited', 'posted', 'rejected')", name="what_a_person_sends_is_never_sent"
+        ),
         ForeignKeyConstraint(["bot_id", "persona_version"], ["persona_versions.bot_id", "persona_versions.version"]),
         Index("uq_bot_db_target", "bot_id", "kind", "target_post_id", unique=True, postgresql_where=text(LIVE)),
-        Index("uq_bot_db_text", "bot_id", "text_hash", unique=True, postgresql_where=text(LIVE)),
+        Index("uq_bot_db_text", "bot_id", "text_hash", unique=True, postgresql_where=text(OWN_LIVE)),
         Index("uq_bot_db_draft", "draft_id", unique=True, postgresql_where=text(LIVE)),
         Index("uq_bot_db_x_post", "bot_id", "x_post_id", unique=True),
         Index("ix_bot_db_to_send", "bot_id", "due_at", postgresql_where=text("state = 'queued'")),
@@ -38,6 +43,7 @@ class Post(Base):
             "next_measure_at",
             postgresql_where=text("next_measure_at IS NOT NULL"),
         ),
+        Index("ix_bot_db_awaited", "bot_id", "due_at", postgresql_where=text("state = 'awaited'")),
         Index("ix_bot_db_recent", "bot_id", "post_time"),
         Index("ix_bot_db_author", "bot_id", "target_author_id", "queued_at"),
         {
@@ -65,13 +71,17 @@ class Post(Base):
     edited: Mapped[bool] = mapped_column(default=False, comment="Whether a person changed the text.")
     sent_by: Mapped[str] = mapped_column(default=SentBy.BOT, comment="Who sent it: the bot, or a person by hand.")
     text_hash: Mapped[str] = mapped_column(comment="SHA-256 of the canonical text: what X would call a duplicate.")
-    state: Mapped[str] = mapped_column(comment="queued, sending, posted, unconfirmed, failed, rejected or dry.")
+    state: Mapped[str] = mapped_column(
+        comment="queued, sending, posted, unconfirmed, failed, rejected, dry, or awaited: given to a person to post."
+    )
     state_reason: Mapped[str | None] = mapped_column(comment="Why it is in that state.")
     queued_at: Mapped[datetime] = mapped_column(comment="World time at which it was queued.")
     due_at: Mapped[datetime] = mapped_column(
         comment="World time before which it is not touched: the moment to send it, or to look for it again."
     )
-    expires_at: Mapped[datetime | None] = mapped_column(comment="World time after which it is too late to send.")
+    expires_at: Mapped[datetime | None] = mapped_column(
+        comment="World time after which it is too late to send, or to be looked for any more."
+    )
     sending_at: Mapped[datetime | None] = mapped_column(comment="Wall time at which the request was about to leave.")
     attempts: Mapped[int] = mapped_column(default=0, comment="Requests begun for it.")
     absent_reads: Mapped[int] = mapped_column(

@@ -8,8 +8,7 @@ import uuid
 from datetime import timedelta
 
 import pytest
-import requests
-from console_life import PASSWORD, waiting
+from console_life import PASSWORD, Browser, waiting
 from factories import BOT, give_checkpoint, give_draft, give_seen
 from sqlalchemy import select
 
@@ -24,37 +23,18 @@ from dbs.models import Checkpoint, Draft, Event, GateVerdict, LedgerEntry, Loop,
 from dbs.session import Database
 from dbs.states import DraftState, Kind
 
-PAGES = ("/", "/feed", "/feed?show=ignored", "/feed?show=refused", "/approvals", "/learning", "/community", "/costs")
+PAGES = (
+    "/",
+    "/feed",
+    "/feed?show=ignored",
+    "/feed?show=refused",
+    "/approvals",
+    "/copilot",
+    "/learning",
+    "/community",
+    "/costs",
+)
 NASTY = '<script>alert("1")</script> & <img src=x onerror=alert(2)>'
-
-
-class Browser(requests.Session):
-    """Follows redirects, keeps cookies, and fills in the token of the last page as a form does."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__()
-        self.url, self.token = url, ""
-
-    def see(self, path: str) -> requests.Response:
-        answer = self.get(self.url + path)
-        if found := re.search(r'name="token" value="([^"]+)"', answer.text):
-            self.token = found.group(1)
-        return answer
-
-    def act(self, path: str, **fields: str) -> requests.Response:
-        return self.post(self.url + path, data={"token": self.token, **fields})
-
-    def sign_in(self, password: str = PASSWORD) -> requests.Response:
-        answer = self.post(f"{self.url}/login", data={"password": password})
-        self.see("/")
-        return answer
-
-
-@pytest.fixture
-def browser(url: str) -> Browser:
-    browser = Browser(url)
-    assert browser.sign_in().status_code == 200
-    return browser
 
 
 def kinds(database: Database) -> set[str]:
@@ -155,6 +135,10 @@ def test_a_draft_is_rejected_and_what_is_decided_stays_decided(
     with database.transaction() as session:
         row = session.get_one(Draft, draft_id)
         assert (row.state, row.reject_reason) == (DraftState.REJECTED, "dull")
+
+
+def test_a_bot_without_co_pilot_mode_says_so(browser: Browser) -> None:
+    assert "Co-pilot mode is off" in browser.see("/copilot").text
 
 
 def test_texts_of_strangers_are_shown_and_never_obeyed(

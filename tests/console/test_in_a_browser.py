@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from console_life import PASSWORD, waiting
-from factories import give_checkpoint, give_draft, give_seen
+from copilot_life import DRAFTS, Round, begin
+from factories import give_checkpoint, give_draft, give_offer, give_seen
+from sandbox_server import Server
 from sqlalchemy import select
 
 from app import clock
@@ -19,7 +21,7 @@ from app.config import VibeBotConfig
 from app.connectors.community_db import CommunityDB
 from app.posting import queue_drafts
 from app.x.types import XUser
-from dbs.models import Checkpoint, GateVerdict, LedgerEntry, Loop, Post, Reward
+from dbs.models import Checkpoint, Draft, GateVerdict, LedgerEntry, Loop, Post, Preference, Reward
 from dbs.session import Database
 
 # `make test` collects this file without running it, and has no Playwright: `make test-browser` installs it.
@@ -29,7 +31,7 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip i
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 SCREENSHOTS = Path("data/screenshots")
-PAGES = ("/", "/feed", "/feed?show=refused", "/approvals", "/learning", "/community", "/costs")
+PAGES = ("/", "/feed", "/feed?show=refused", "/approvals", "/copilot", "/learning", "/community", "/costs")
 LOOKS = [(width, scheme) for width in (390, 1440) for scheme in ("light", "dark")]
 
 
@@ -53,6 +55,7 @@ def lived(database: Database, config: VibeBotConfig, checkpoint: Checkpoint) -> 
         CommunityDB(session, "explorer").upsert([XUser(user_id="7", handle="ada", bio="trams", followers=900)])
         CommunityDB(session, "explorer").meet(["7"])
         give_seen(session, "55", "7")
+        give_offer(session, checkpoint, "56", *DRAFTS)
         candidate = give_checkpoint(session, kind="ppo", state="refused", is_current=False, is_reference=False)
         for number in range(5):
             draft = give_draft(session, checkpoint, f"Draft {number} that a rule refused.", state="rejected",
@@ -122,6 +125,81 @@ def test_a_draft_is_approved_by_keys(page, database: Database, config: VibeBotCo
     with database.transaction() as session:
         assert session.scalars(select(Post.content)).all() == ["As a person says it."]
     assert page.complaints == []
+
+
+class TestCopilot:
+    """A round of co-pilot against a sandbox; its page at X is the sandbox's own."""
+
+    @pytest.fixture
+    def config(self, copilot_config: VibeBotConfig) -> VibeBotConfig:
+        return copilot_config
+
+    @pytest.fixture
+    def lived(
+        self, database: Database, config: VibeBotConfig, checkpoint: Checkpoint, self_serve: Server
+    ) -> tuple[Round, Round]:
+        return tuple(begin(database, config, checkpoint, self_serve, handle) for handle in ("noctuary", "gridwatcher"))
+
+    def test_a_person_picks_edits_and_posts_at_x(self, page, database: Database, lived: tuple[Round, Round]) -> None:
+        first, other = lived
+        self._look_at(page, "offered")
+        page.goto("/copilot")
+        box = page.get_by_role("article").filter(has_text="@noctuary").get_by_label("Draft 2")
+        box.fill("I wondered about that & went to look, since the mill was closed.")
+        with page.context.expect_page() as opened:
+            box.locator("xpath=..").get_by_role("button").click()
+        at_x = opened.value
+        at_x.wait_for_load_state()
+        assert at_x.url.startswith(f"{first.server.base_url}/intent/post?in_reply_to={first.x_post_id}&")
+        assert at_x.get_by_label("Your text").input_value() == box.input_value()
+        at_x.get_by_role("button", name="Reply").click()
+        assert at_x.get_by_text("Your post was sent").is_visible()
+        at_x.close()
+        page.evaluate("window.dispatchEvent(new Event('focus'))")  # without a screen no page ever loses it
+        page.get_by_role("heading", name="Chosen, and not seen on the timeline yet").wait_for()
+        self._look_at(page, "chosen")
+        assert first.look() == 1
+        with database.transaction() as session:
+            post, pair = session.scalars(select(Post)).one(), session.scalars(select(Preference)).one()
+        assert (post.state, post.sent_by, post.edited) == ("posted", "person", True)
+        assert (pair.chosen_draft_id, pair.rejected_draft_id) == (first.drafts[1].draft_id, first.drafts[0].draft_id)
+        assert first.measure() == 1
+        assert {row["path"] for row in first.server.control("record")} == {"/intent/post"}
+        page.goto("/copilot")
+        assert page.get_by_text("@gridwatcher wrote").is_visible()
+        assert not page.get_by_text("@noctuary wrote").is_visible()
+        assert page.complaints == []
+        assert other.drafts[0].draft_id != pair.chosen_draft_id
+
+    def test_it_goes_by_keys(self, page, database: Database, lived: tuple[Round, Round]) -> None:
+        page.goto("/copilot")
+        page.keyboard.press("j")
+        page.keyboard.press("Shift+E")
+        page.keyboard.press("Control+A")
+        page.keyboard.type("As a person says it.")
+        page.keyboard.press("Escape")
+        with page.context.expect_page() as opened:
+            page.keyboard.press("2")
+        opened.value.wait_for_load_state()
+        assert opened.value.get_by_label("Your text").input_value() == "As a person says it."
+        opened.value.close()
+        page.goto("/copilot")
+        page.keyboard.press("j")
+        with page.expect_navigation():
+            page.keyboard.press("r")
+        assert page.get_by_text("No post waits for a choice.").is_visible()
+        with database.transaction() as session:
+            rules = sorted(str(rule) for rule in session.scalars(select(Draft.reject_rule)))
+        assert rules == ["None", "not_chosen", "person", "person"]
+        assert page.complaints == []
+
+    @staticmethod
+    def _look_at(page, name: str) -> None:
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        page.goto("/copilot")
+        page.screenshot(path=SCREENSHOTS / f"copilot-{name}-{page.look}.png", full_page=True)
+        assert axe.Axe().run(page).response["violations"] == []
+        assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
 
 
 def test_the_bot_is_held_and_let_go_and_the_page_keeps_itself_fresh(page, database: Database) -> None:

@@ -16,8 +16,8 @@ from app import approval, clock
 from app.approval import ApprovalError
 from app.cli import app as cli
 from app.config import SafetyConfig, VibeBotConfig
-from app.learning.rewarding import TEXT_RULES
 from app.posting import queue_drafts
+from app.safety import TEXT_RULES
 from dbs import migrations
 from dbs.models import Bot, Checkpoint, Draft, Event, Post
 from dbs.session import Database

@@ -19,11 +19,13 @@ X_SIDE = (
     "app.x_interactor",
     "app.connectors",
     "app.community",
+    "app.copilot",
     "app.measuring",
     "app.optout",
     "app.posting",
     "app.reading",
     "app.reconciliation",
+    "app.sighting",
 )
 POLICY_SIDE = ("app.policy", "app.learning")
 # What both sides stand on; it leans on neither.

@@ -27,7 +27,10 @@ router = APIRouter(prefix="/learning")
 
 RUNS = 20
 CHECKPOINTS = 30  # the newest that were served
-RUN_METRICS = ("objective/kl", "ppo/ess", "data/samples", "data/reward_mean", "data/output_tokens")
+RUN_METRICS = (
+    "objective/kl", "ppo/ess", "data/samples", "data/reward_mean", "data/output_tokens", "dpo/margin_after",
+    "dpo/accuracy_after",
+)  # fmt: skip
 
 
 @router.get("", dependencies=[SignedIn])

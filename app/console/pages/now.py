@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
 from app import events, loops
-from app.console.rendering import bot_of, render, waiting_count
+from app.console.rendering import bot_of, offered_count, render, waiting_count
 from app.console.security import OwnForm, SignedIn
 from app.monitor.alarms import alarms
 from app.monitor.observation import observe
@@ -28,6 +28,7 @@ def page(request: Request) -> Response:
         alarms=alarms(seen, bot.config),
         held=sum(loop.paused for loop in seen.loops),
         waiting=waiting_count(bot),
+        offered=offered_count(bot),
     )
 
 

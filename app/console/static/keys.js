@@ -1,7 +1,8 @@
-// Approvals by keys. Without this file every button still works.
+// Approvals and choices by keys. Without this file every button still works.
 "use strict";
 const drafts = () => [...document.querySelectorAll("[data-draft]")];
 let at = -1;
+let leftForX = false;
 
 function go(to) {
   const all = drafts();
@@ -23,10 +24,15 @@ document.addEventListener("keydown", (event) => {
   const draft = drafts()[at];
   if (event.key === "j") go(at + 1);
   else if (event.key === "k") go(at - 1);
-  else if (event.key === "a") draft?.querySelector("[data-approve]").click();
+  else if (event.key === "a") draft?.querySelector("[data-approve]")?.click();
   else if (event.key === "r") draft?.querySelector("[data-reject]").click();
-  else if (event.key === "e") {
+  else if (event.key === "1" || event.key === "2") draft?.querySelector(`[data-choose="${event.key}"]`)?.click();
+  else if (event.key === "e" || event.key === "E") {
     event.preventDefault();
-    draft?.querySelector("textarea").focus();
+    draft?.querySelectorAll("textarea")[event.key === "e" ? 0 : 1]?.focus();
   }
 });
+
+// What was chosen in another tab is still on the page when its person comes back.
+document.addEventListener("submit", (event) => { leftForX ||= event.target.target === "_blank"; });
+window.addEventListener("focus", () => { if (leftForX) location.reload(); });
