@@ -377,6 +377,8 @@ class Secrets(BaseSettings):
     x_api_secret: SecretStr | None = None
     x_access_token: SecretStr | None = None
     x_access_token_secret: SecretStr | None = None
+    x_client_id: str | None = None
+    x_client_secret: SecretStr | None = None
     x_base_url: str = Field(default="https://api.twitter.com", pattern=r"^https?://[^/]+/?$")
     database_url: SecretStr = SecretStr("postgresql+psycopg2://explorer:explorer@127.0.0.1:5432/explorer")
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
@@ -384,7 +386,14 @@ class Secrets(BaseSettings):
     alert_mail_url: SecretStr | None = None
     console_password: SecretStr | None = None
 
-    @field_validator("alert_webhook_url", "alert_mail_url", "console_password", mode="before")
+    @property
+    def uses_oauth2(self) -> bool:
+        """Whether X is asked with tokens of OAuth 2.0; otherwise with the four keys of OAuth 1.0a."""
+        return self.x_client_id is not None or self.x_client_secret is not None
+
+    @field_validator(
+        "x_client_id", "x_client_secret", "alert_webhook_url", "alert_mail_url", "console_password", mode="before"
+    )
     @classmethod
     def _unset(cls, value: object) -> object:
         return None if value == "" else value  # compose passes on what is not set as an empty text

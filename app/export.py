@@ -15,6 +15,7 @@ from sqlalchemy import Table, select
 from sqlalchemy.orm import Session
 
 from dbs.models import Bot, Membership
+from dbs.models.access import SECRET
 from dbs.models.base import Base
 
 ROWS_AT_A_TIME = 1000
@@ -25,12 +26,12 @@ class ExportError(ValueError):
 
 
 def tables(names: Sequence[str]) -> list[Table]:
-    """The tables of these names, or all where none is named.
+    """The tables of these names, or all where none is named; what opens X is in none of them.
 
     Raises:
         ExportError: there is no such table.
     """
-    known = {table.name: table for table in Base.metadata.sorted_tables}
+    known = {table.name: table for table in Base.metadata.sorted_tables if SECRET not in table.info}
     if unknown := sorted(set(names) - known.keys()):
         raise ExportError(f"table: got {', '.join(unknown)}; there are {', '.join(sorted(known))}")
     return [table for name, table in known.items() if not names or name in names]

@@ -17,13 +17,16 @@ import structlog
 
 from app import clock, text
 from app.config import BudgetConfig, Secrets
-from app.loading import load_secrets
+from app.loading import ConfigError, WrongSetting, load_secrets
 from app.x import errors
 from app.x.allowance import Allowance, SharedAllowance, Unlimited
+from app.x.authorization import Authorization, Signature, check_credentials
 from app.x.endpoints import Endpoint
 from app.x.parse import analytics_by_id, clock_ahead, counts_by_id, id_of, next_token_of, tweets_of, user_of, users_in
 from app.x.refusals import problem_of, problems_of, reasons, subject_of
+from app.x.renewal import RenewedBearer
 from app.x.requester import BATCH, TWEET_FIELDS, USER_FIELDS, Body, Method, Requester
+from app.x.tokens import TokenStore
 from app.x.transport import CONNECT_AND_READ, Timeout, Wire
 from app.x.types import Counts, Page, Sent, Tweet, Welcome, XUser, newest_id
 from dbs.models import Cursor
@@ -55,9 +58,10 @@ class XInteractor:
         db: where cursors, windows and the ledger are; without it, X alone limits, and nothing is remembered.
         budget: tier, prices and caps.
         timeout: seconds of wall time to connect and between two bytes of an answer, together or apart.
+        authorization: how requests are authorized; what the secrets say, if not given.
 
     Raises:
-        ConfigError: a key is missing, or belongs to another account.
+        ConfigError: a key is missing, or belongs to another account; or OAuth 2.0 has no database for its tokens.
     """
 
     def __init__(
@@ -70,12 +74,15 @@ class XInteractor:
         db: Database | None = None,
         budget: BudgetConfig | None = None,
         timeout: Timeout = CONNECT_AND_READ,
+        authorization: Authorization | None = None,
     ) -> None:
         self.user_id = user_id
         self.bot_id = bot_id
         self.live = live is True
         self._db = db
-        self._wire = Wire(user_id, secrets or load_secrets(), timeout)
+        secrets = secrets or load_secrets()
+        authorization = authorization or authorization_of(user_id, bot_id, secrets, db)
+        self._wire = Wire(user_id, secrets, timeout, authorization)
         self._client = self._wire.client
         budget = budget or BudgetConfig()
         allowance: Allowance = SharedAllowance(db, bot_id, user_id, budget) if db else Unlimited()
@@ -500,6 +507,24 @@ class XInteractor:
         with self._db.transaction() as session:
             row = session.get(Cursor, (self.bot_id, source.value))
             return row.value if row is not None else None
+
+
+def authorization_of(user_id: str, bot_id: str, secrets: Secrets, db: Database | None) -> Authorization:
+    """What the environment says: the four keys, or the tokens that `explorer login` has stored.
+
+    Raises:
+        ConfigError: something is missing, or the keys are another account's.
+    """
+    check_credentials(user_id, secrets)
+    if not secrets.uses_oauth2:
+        return Signature(secrets)
+    if db is None or secrets.x_client_secret is None:
+        problem, remedy = (
+            "the tokens of OAuth 2.0 are in the database, and none was given",
+            "give one, or the four keys",
+        )
+        raise ConfigError(f"X_CLIENT_ID: {problem}; {remedy}", [WrongSetting("X_CLIENT_ID", problem, remedy)])
+    return RenewedBearer(TokenStore(db, bot_id, user_id, secrets.x_client_secret), secrets)
 
 
 def _flat(pages: Iterable[Page], most: int) -> list[Tweet]:

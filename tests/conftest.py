@@ -30,7 +30,7 @@ settings.load_profile("explorer")
 
 # A test that forgets to say where it works must fail, and not meet a stack that happens to run here.
 os.environ |= {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none", "REDIS_URL": "redis://127.0.0.1:1/0"}
-os.environ |= {"X_BASE_URL": "http://127.0.0.1:1", "EXPLORER_CLOCK": "wall"}
+os.environ |= {"X_BASE_URL": "http://127.0.0.1:1", "EXPLORER_CLOCK": "wall", "X_CLIENT_ID": "", "X_CLIENT_SECRET": ""}
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """co-pilot: drafts offered to a person, posts that a person sends, and the choices
 
 Revision: 0005
-After: 0003
+After: 0004
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 

@@ -20,6 +20,7 @@ from app.cli import (
     init,
     jump_start,
     learning,
+    login,
     loop,
     monitor,
     persona,
@@ -33,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(init.app)
+app.add_typer(login.app)
 app.add_typer(loop.app)
 app.add_typer(doctor.app)
 app.add_typer(monitor.app)

@@ -11,6 +11,7 @@ from sqladmin.authentication import AuthenticationBackend
 
 from app.console.security import is_signed_in
 from app.context import BotContext
+from dbs.models.access import SECRET
 from dbs.models.base import Base
 
 
@@ -29,10 +30,11 @@ class _Login(AuthenticationBackend):
 
 
 def mount(app: FastAPI, bot: BotContext, key: str) -> None:
-    """Put a page for every table under /admin."""
+    """Put a page for every table under /admin, but for what opens X."""
     admin = Admin(app, bot.db.engine, title="Explorer: tables", authentication_backend=_Login(key))
     for mapper in sorted(Base.registry.mappers, key=lambda mapper: str(mapper.class_.__tablename__)):
-        admin.add_view(_view(mapper.class_))
+        if SECRET not in mapper.class_.__table__.info:
+            admin.add_view(_view(mapper.class_))
 
 
 def _view(model: Any) -> type[ModelView]:

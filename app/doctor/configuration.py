@@ -75,6 +75,7 @@ def secrets_of(secrets: Secrets) -> list[SecretStr | None]:
         secrets.x_api_secret,
         secrets.x_access_token,
         secrets.x_access_token_secret,
+        secrets.x_client_secret,
     ]
     for name, url in (("database_url", secrets.database_url), ("redis_url", secrets.redis_url)):
         if name not in secrets.model_fields_set:

@@ -13,19 +13,22 @@ from sqlalchemy import select
 
 from app.config import Secrets
 from app.doctor.findings import AtFault, Check, NotExamined
-from app.doctor.setup import Setup
+from app.doctor.setup import Setup, wrong_from
 from app.loading import ConfigError, WrongSetting
 from app.x import errors
+from app.x.authorization import check_credentials
 from app.x.capabilities import ACCOUNT, Ability, Capabilities
-from app.x.transport import check_credentials
+from app.x.tokens import TokenStore
 from app.x.types import Welcome
-from app.x_interactor import XInteractor
+from app.x_interactor import XInteractor, authorization_of
 from dbs.models import SeedHandle
 from dbs.states import HandleState
 
 # X refuses a signature whose time is some minutes off; ages and windows of posts go wrong sooner.
 CLOCK_TOLERANCE = timedelta(seconds=60)
 KEYS = "X_API_KEY, X_API_SECRET, X_ACCESS_TOKEN, X_ACCESS_TOKEN_SECRET"
+CLIENT = "X_CLIENT_ID, X_CLIENT_SECRET"
+LOGIN = "explorer login"
 
 
 def check_keys(setup: Setup) -> str:
@@ -33,7 +36,23 @@ def check_keys(setup: Setup) -> str:
         check_credentials(setup.config.user_id, setup.secrets)
     except ConfigError as error:
         raise AtFault(*error.wrong) from None
+    if setup.secrets.uses_oauth2:
+        return f"OAuth 2.0: {CLIENT}" + ("; the four keys are not used" if setup.secrets.x_access_token else "")
     return f"all four, of account {setup.config.user_id}"
+
+
+def check_login(setup: Setup) -> str:
+    """Without asking X: an access token that is over is renewed by the next check, as by any request."""
+    config, secret = setup.config, setup.secrets.x_client_secret
+    if not setup.secrets.uses_oauth2 or secret is None:
+        return "the four keys need none"
+    if setup.database is None:
+        raise NotExamined("because the tokens of OAuth 2.0 are in the database, which was not examined or is at fault")
+    try:
+        stored = TokenStore(setup.db, config.bot_id, config.user_id, secret).read()
+    except errors.Unauthorized as error:
+        raise AtFault(wrong_from(LOGIN, str(error))) from None
+    return f"tokens of account {config.user_id}, good until {stored.expires_at:%F %T} UTC (world time) and then renewed"
 
 
 def check_x(setup: Setup) -> str:
@@ -44,9 +63,12 @@ def check_x(setup: Setup) -> str:
         secrets=setup.secrets,
         db=setup.db if setup.is_enrolled else None,
         budget=config.budget,
+        authorization=authorization_of(config.user_id, config.bot_id, setup.secrets, setup.database),
     )
     try:
         welcome = setup.x.introduce()
+    except errors.Unauthorized as error:
+        raise AtFault(wrong_from(LOGIN, str(error))) from None
     except errors.Retryable as error:
         raise NotExamined(f"because nothing may be asked now: {error}") from None
     address = setup.secrets.x_base_url
@@ -88,7 +110,7 @@ def check_clock(setup: Setup) -> str:
 def check_account(setup: Setup) -> str:
     welcome, user_id = setup.welcome, setup.config.user_id
     if welcome.error is not None:
-        raise _refused(welcome.error)
+        raise _refused(setup, welcome.error)
     if welcome.user is None:
         problem = f"what answers at {setup.secrets.x_base_url} does not say whose keys these are"
         raise AtFault(WrongSetting("X_BASE_URL", problem, "correct it: that is no API of X"))
@@ -100,11 +122,15 @@ def check_account(setup: Setup) -> str:
     return f"@{welcome.user.handle}, {user_id}"
 
 
-def _refused(error: errors.XError) -> AtFault | NotExamined:
+def _refused(setup: Setup, error: errors.XError) -> AtFault | NotExamined:
     if isinstance(error, errors.RateLimited):
         return NotExamined(f"because X's window is empty: {error}")
     said = f"X refuses: {error}"
     if isinstance(error, errors.Unauthorized):
+        if setup.secrets.uses_oauth2:
+            return AtFault(
+                WrongSetting(LOGIN, said, "run it again: the consent was taken back, or the app is not let in")
+            )
         remedy = "take all four again from the app's page on console.x.com: one is wrong, or was made anew since"
         return AtFault(WrongSetting(KEYS, said, remedy))
     if isinstance(error, errors.CreditsDepleted):
@@ -180,7 +206,8 @@ def _known_handles(setup: Setup) -> dict[str, str | None]:
 
 CHECKS = (
     Check("keys", check_keys, ("config", "environment")),
-    Check("x", check_x, ("keys",)),
+    Check("login", check_login, ("keys",)),
+    Check("x", check_x, ("login",)),
     Check("clock", check_clock, ("x",)),
     Check("account", check_account, ("clock",)),
     Check("permissions", check_permissions, ("account",)),

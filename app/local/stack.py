@@ -132,6 +132,7 @@ def sandbox_service(directory: Path, options: SandboxOptions) -> tuple[Service, 
     ]  # fmt: skip
     service = Service("sandbox", command, env={**world, **{f"SANDBOX_{name}": key for name, key in keys.items()}})
     env = {**world, **{f"X_{name}": key for name, key in keys.items()}, "X_BASE_URL": f"http://127.0.0.1:{port}"}
+    env |= {"X_CLIENT_ID": "", "X_CLIENT_SECRET": ""}  # a user's own, in `.env`, would be used before these keys
     return service, env
 
 

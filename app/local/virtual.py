@@ -68,6 +68,8 @@ class VirtualX:
             x_api_secret=SecretStr(self.keys.api_secret),
             x_access_token=SecretStr(self.keys.access_token),
             x_access_token_secret=SecretStr(self.keys.access_token_secret),
+            x_client_id=None,  # whatever the environment has: those of X open nothing here
+            x_client_secret=None,
             x_base_url=self.base_url,
             database_url=SecretStr(database_url),
         )

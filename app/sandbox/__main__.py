@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         credits_usd=args.credits,
         post_cap=args.post_cap,
         vocabulary=cast(Vocabulary, args.vocabulary),
+        public_client=args.public_client,
     )
     try:
         listener = listen(args.host, args.port)
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         default="asked",
         help="answer with retweet_count, repost_count, or as asked",
     )
+    parser.add_argument("--public-client", action="store_true", help="the app has no client secret (OAuth 2.0)")
     parser.add_argument("--ready-file", type=Path, help="where to write port and base_url once it listens")
     return parser
 

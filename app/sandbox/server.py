@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.sandbox import control, intent, levers, page
+from app.sandbox import consent, control, intent, levers, page
 from app.sandbox.api import posts, search, timelines, token, users
 from app.sandbox.api.endpoint import Endpoint
 from app.sandbox.boundedconfidence import BoundedConfidenceCommunity
@@ -51,6 +51,7 @@ def create_app(settings: Settings, community: Community | None = None) -> FastAP
             endpoint.path, Route(endpoint, world, faults, tokens), methods=[endpoint.method], response_model=None
         )
     app.include_router(token.router(world, tokens))
+    app.include_router(consent.router(world, tokens))
     app.include_router(control.router(world))
     app.include_router(levers.router(world, faults, tokens))
     app.include_router(page.router(world))

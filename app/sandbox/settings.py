@@ -48,6 +48,7 @@ class Settings:
         tier: access tier that it plays; on all but enterprise, unsummoned replies, quotes and follows are refused.
         credits_usd: what the account has bought to begin with; None never ends.
         post_cap: posts that may be read in a calendar month; None is the tier's own.
+        public_client: whether the app is one that can keep no secret, and asks for tokens by its client id alone.
     """
 
     state: Path
@@ -61,4 +62,5 @@ class Settings:
     credits_usd: float | None = None
     post_cap: int | None = None
     vocabulary: Vocabulary = "asked"
+    public_client: bool = False
     keys: Keys = field(default_factory=Keys.from_environment)

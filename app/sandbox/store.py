@@ -38,6 +38,10 @@ CREATE TABLE IF NOT EXISTS credits (time TEXT NOT NULL, usd REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS tokens (
     token TEXT PRIMARY KEY, kind TEXT NOT NULL, family INTEGER NOT NULL, expires_ms INTEGER NOT NULL,
     used INTEGER NOT NULL DEFAULT 0, void INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS consents (family INTEGER PRIMARY KEY, scope TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS codes (
+    code TEXT PRIMARY KEY, challenge TEXT NOT NULL, redirect_uri TEXT NOT NULL, scope TEXT NOT NULL,
+    expires_ms INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS paid_reads (
     day TEXT NOT NULL, resource TEXT NOT NULL, PRIMARY KEY (day, resource)) WITHOUT ROWID;
 """
@@ -100,6 +104,16 @@ class Token:
     expires_ms: int
     used: bool
     void: bool
+
+
+@dataclass(frozen=True)
+class Code:
+    """What an authorization code stands for. `expires_ms` is wall time."""
+
+    challenge: str
+    redirect_uri: str
+    scope: str
+    expires_ms: int
 
 
 class Store:
@@ -268,6 +282,24 @@ class Store:
 
     def void_family(self, family: int) -> None:
         self._db.execute("UPDATE tokens SET void = 1 WHERE family = ?", (family,))
+
+    def add_consent(self, family: int, scope: str) -> None:
+        self._db.execute("INSERT INTO consents VALUES (?, ?)", (family, scope))
+
+    def consent(self, family: int) -> str | None:
+        """The scopes that a family of tokens was granted, with spaces between."""
+        row = self._db.execute("SELECT scope FROM consents WHERE family = ?", (family,)).fetchone()
+        return str(row[0]) if row else None
+
+    def add_code(self, code: str, stands_for: Code) -> None:
+        self._db.execute("INSERT INTO codes VALUES (?, ?, ?, ?, ?)", (code, *astuple(stands_for)))
+
+    def take_code(self, code: str) -> Code | None:
+        """What a code stands for; nobody gets it a second time."""
+        row = self._db.execute(
+            "DELETE FROM codes WHERE code = ? RETURNING challenge, redirect_uri, scope, expires_ms", (code,)
+        ).fetchone()
+        return Code(*row) if row else None
 
     def count_tokens(self) -> int:
         """Tokens ever made."""

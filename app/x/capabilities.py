@@ -96,6 +96,10 @@ class Capabilities:
         for name in (ACCOUNT, Ability(capability).value):
             self._store(name, Verdict(True, None, "response", None), {})
 
+    def mend(self) -> None:
+        """Remember that a person has acted: what the account's trouble stopped is tried again at once."""
+        self._store(ACCOUNT, Verdict(True, None, "response", None), {})
+
     def declare(self) -> None:
         """Write down what the tier grants and does not, for those who read the table and know no tiers."""
         now = clock.now()

@@ -13,7 +13,7 @@
     │   ├── Gone                 the post or the user is not there
     │   ├── BadRequest           X does not understand the request
     │   └── AccountTrouble       nothing will work until a person has acted
-    │       ├── Unauthorized         the keys are wrong or revoked
+    │       ├── Unauthorized         the keys are wrong or revoked, or a person has to log in
     │       ├── AccountLocked
     │       └── AccountSuspended
     └── OutcomeUnknown       a post may or may not have been made: look before doing anything else
@@ -106,7 +106,7 @@ class AccountTrouble(Permanent):
 
 
 class Unauthorized(AccountTrouble):
-    """The keys are wrong or were revoked."""
+    """The keys are wrong or were revoked, or the tokens of OAuth 2.0 are gone: `explorer login`."""
 
 
 class AccountLocked(AccountTrouble):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import requests
@@ -59,7 +60,7 @@ class Requester:
         """A request that changes nothing.
 
         Args:
-            method: one of the tweepy client's, called with `args` and `params` in user context.
+            method: one of the tweepy client's, called with `args` and `params`; it is the wire that authorizes.
             items: the most things that can come back, and `authors` the most included users; both cost.
             spare: requests of the window that are left for what is more urgent.
 
@@ -67,7 +68,7 @@ class Requester:
             XError: never OutcomeUnknown.
         """
         charge = charge_for(endpoint, self._budget, owned=owned)
-        call = partial(method, *args, user_auth=True, **params)
+        call = partial(method, *args, user_auth=False, **params)
         return self._request(endpoint, charge, charge.of(items, authors), call, spare)
 
     def write(
@@ -89,7 +90,7 @@ class Requester:
             log.info("x.dry", endpoint=endpoint.value)
             return None
         charge = charge_for(endpoint, self._budget, url=url, summoned=summoned)
-        call = partial(method, *args, user_auth=True, **params)
+        call = partial(method, *args, user_auth=False, **params)
         return self._request(endpoint, charge, charge.of(0, 0), call)
 
     def pages(
@@ -142,9 +143,10 @@ class Requester:
 
         Raises:
             RateLimited, BudgetExhausted: nothing was asked.
+            XError: nothing was asked, because there is no access token to ask with.
         """
         charge = charge_for(endpoint, self._budget)
-        return self._exchange(endpoint, charge, charge.of(items, 0), partial(method, *args, user_auth=True, **params))
+        return self._exchange(endpoint, charge, charge.of(items, 0), partial(method, *args, user_auth=False, **params))
 
     def _request(
         self, endpoint: Endpoint, charge: Charge, most: Decimal, call: Callable[[], requests.Response], spare: int = 0
@@ -158,11 +160,26 @@ class Requester:
     def _exchange(
         self, endpoint: Endpoint, charge: Charge, most: Decimal, call: Callable[[], requests.Response], spare: int = 0
     ) -> tuple[Exchange, XError | None]:
+        used = self._wire.authorization.ready()
         reservation = self._allowance.reserve(endpoint, most, spare)
         exchange = self._wire.exchange(call)
         error = _error_in(endpoint, exchange)
+        if isinstance(error, errors.Unauthorized) and error.status == HTTPStatus.UNAUTHORIZED:
+            exchange, error = self._once_more(endpoint, call, used, exchange, error)
         self._settle(reservation, charge, exchange, error)
         return exchange, error
+
+    def _once_more(
+        self, endpoint: Endpoint, call: Callable[[], requests.Response], used: object, exchange: Exchange, error: XError
+    ) -> tuple[Exchange, XError | None]:
+        """Asks again with another token, if there is one. A 401 did nothing, so a post may be sent again as well."""
+        try:
+            if not self._wire.authorization.renew(used):
+                return exchange, error
+        except XError as trouble:
+            return exchange, trouble
+        exchange = self._wire.exchange(call)
+        return exchange, _error_in(endpoint, exchange)
 
     def _settle(self, reservation: Reservation, charge: Charge, exchange: Exchange, error: XError | None) -> None:
         items, authors = _counted(_body(exchange)) if error is None else (0, 0)

@@ -24,7 +24,7 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import get_environ_proxies
 
 from app.config import Secrets
-from app.loading import ConfigError, WrongSetting
+from app.x.authorization import Authorization, oauth1_keys
 
 X_ADDRESS = "https://api.twitter.com"
 Timeout = float | tuple[float, float]
@@ -61,9 +61,10 @@ class Redactor:
         # A secret of a few letters would blacken ordinary words, and protects nothing.
         self._values = {form for value in values if len(value) >= 8 for form in (value, quote(value, safe=""))}
 
-    def __call__(self, text: str) -> str:
-        for value in self._values:
-            text = text.replace(value, "***")
+    def __call__(self, text: str, also: str = "") -> str:
+        """The text without them, and without one more that only this time is one."""
+        for value in (*self._values, also):
+            text = text.replace(value, "***") if value else text
         return text
 
 
@@ -76,14 +77,13 @@ class _Masked(str):
         return "'***'"
 
 
-class XAdapter(HTTPAdapter):
-    """Sends requests meant for `X_ADDRESS` to `base_url`, with time-outs, and raises on any other status than 2xx."""
+class Readdressed(HTTPAdapter):
+    """Sends requests meant for `X_ADDRESS` to `base_url`, with time-outs."""
 
-    def __init__(self, base_url: str, timeout: Timeout, redact: Redactor) -> None:
+    def __init__(self, base_url: str, timeout: Timeout) -> None:
         super().__init__(pool_maxsize=10)
         self._base_url = base_url.rstrip("/")
         self._timeout = timeout
-        self._redact = redact
 
     def send(  # type: ignore[override] # the base class spells out arguments that only pass through here
         self,
@@ -97,6 +97,17 @@ class XAdapter(HTTPAdapter):
             options["proxies"] = get_environ_proxies(request.url)
         if "Authorization" in request.headers:
             request.headers["Authorization"] = _Masked(_text(request.headers["Authorization"]))
+        return super().send(request, **options)
+
+
+class XAdapter(Readdressed):
+    """As that, and raises on any other status than 2xx."""
+
+    def __init__(self, base_url: str, timeout: Timeout, redact: Redactor) -> None:
+        super().__init__(base_url, timeout)
+        self._redact = redact
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:  # type: ignore[override]
         response = super().send(request, **options)
         if not 200 <= response.status_code < 300:
             raise Refused(self.read(response))
@@ -105,7 +116,7 @@ class XAdapter(HTTPAdapter):
     def read(self, response: requests.Response) -> Answer:
         """Reads a response to its end. The body is None if it is not a JSON object."""
         with response:
-            raw = self._redact(response.content[:MAX_BODY].decode("utf-8", "replace"))
+            raw = self._redact(response.content[:MAX_BODY].decode("utf-8", "replace"), _bearer_of(response.request))
         try:
             body = json.loads(raw)
         except (ValueError, RecursionError):
@@ -126,21 +137,26 @@ class Exchange:
     wall_ms: float
 
 
-class Wire:
-    """tweepy's client in OAuth 1.0a user context. https://docs.x.com/fundamentals/authentication/oauth-1-0a/"""
+class _Client(tweepy.Client):  # type: ignore[misc] # tweepy has no types
+    """tweepy's client, which for OAuth 2.0 would ask X for the id of its user, past our windows and budget."""
 
-    def __init__(self, user_id: str, secrets: Secrets, timeout: Timeout) -> None:
-        check_credentials(user_id, secrets)
-        redact = Redactor(_keys(secrets).values())
+    def __init__(self, user_id: str) -> None:
+        super().__init__(return_type=requests.Response, wait_on_rate_limit=False)
+        self._user_id = user_id
+
+    def _get_authenticating_user_id(self, *, oauth_1: bool = False) -> str:  # noqa: ARG002 - tweepy's signature
+        return self._user_id
+
+
+class Wire:
+    """tweepy's client, whose requests are authorized by `authorization` and not by tweepy."""
+
+    def __init__(self, user_id: str, secrets: Secrets, timeout: Timeout, authorization: Authorization) -> None:
+        redact = Redactor([*oauth1_keys(secrets).values(), secrets.x_client_secret])
+        self.authorization = authorization
         self._adapter = XAdapter(secrets.x_base_url, timeout, redact)
-        self.client = tweepy.Client(
-            consumer_key=_value(secrets.x_api_key),
-            consumer_secret=_value(secrets.x_api_secret),
-            access_token=_value(secrets.x_access_token),
-            access_token_secret=_value(secrets.x_access_token_secret),
-            return_type=requests.Response,
-            wait_on_rate_limit=False,
-        )
+        self.client = _Client(user_id)
+        self.client.session.auth = authorization
         self.client.session.mount(X_ADDRESS, self._adapter)
         self.client.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
@@ -161,44 +177,11 @@ class Wire:
         self.client.session.close()
 
 
-def check_credentials(user_id: str, secrets: Secrets) -> None:
-    """Whether all four keys are there and belong to the account.
-
-    Raises:
-        ConfigError: naming the variables; never showing a value.
-    """
-    missing = [name for name, secret in _keys(secrets).items() if not _value(secret)]
-    if missing:
-        remedy = (
-            "take the keys from the app's page on console.x.com and put them into .env (.env.example says where each "
-            "is found)"
-        )
-        names = ", ".join(missing)
-        raise ConfigError(f"environment: {names} missing; {remedy}", [WrongSetting(names, "missing", remedy)])
-    owner = _value(secrets.x_access_token).partition("-")[0]
-    if owner != user_id:
-        belongs = f"belongs to user {owner}" if owner.isdigit() and len(owner) < 20 else "names no user"
-        problem = f"{belongs}, but user_id is {user_id}"
-        remedy = (
-            "an access token begins with the id of its account and a hyphen: make one for the bot's account, or "
-            "correct user_id"
-        )
-        wrong = WrongSetting("X_ACCESS_TOKEN", problem, remedy)
-        raise ConfigError(f"environment: X_ACCESS_TOKEN {problem}; {remedy}", [wrong])
-
-
-def _keys(secrets: Secrets) -> dict[str, SecretStr | None]:
-    return {
-        "X_API_KEY": secrets.x_api_key,
-        "X_API_SECRET": secrets.x_api_secret,
-        "X_ACCESS_TOKEN": secrets.x_access_token,
-        "X_ACCESS_TOKEN_SECRET": secrets.x_access_token_secret,
-    }
-
-
-def _value(secret: SecretStr | None) -> str:
-    return secret.get_secret_value() if secret is not None else ""
-
-
 def _text(header: str | bytes) -> str:
     return header.decode("latin-1") if isinstance(header, bytes) else header
+
+
+def _bearer_of(request: requests.PreparedRequest) -> str:
+    """The bearer token that a request was sent with, empty if it was none."""
+    scheme, _, token = _text(request.headers.get("Authorization", "")).partition(" ")
+    return token if scheme == "Bearer" else ""

@@ -1,5 +1,6 @@
 """Every table of Explorer. `Base.metadata` is what Alembic compares the database with."""
 
+from dbs.models.access import OAuth2Tokens
 from dbs.models.base import Base
 from dbs.models.community import Bot, Community, Membership, SeedHandle
 from dbs.models.drafts import Draft, DraftSample, PersonaVersion
@@ -30,6 +31,7 @@ __all__ = [
     "LedgerEntry",
     "Loop",
     "Membership",
+    "OAuth2Tokens",
     "PersonaVersion",
     "Post",
     "Preference",

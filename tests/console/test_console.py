@@ -255,6 +255,9 @@ def test_raw_rows_are_there_to_read_only(browser: Browser, database: Database, c
     assert listed.status_code == 200
     assert "A row to look at." in listed.text
     assert "/admin/draft/create" not in listed.text
+    assert "oauth2" not in listed.text.lower()  # neither in the menu nor by its address
+    assert browser.get(f"{browser.url}/admin/o-auth2-tokens/list").status_code == 404
+    assert browser.get(f"{browser.url}/admin/oauth2-tokens/list").status_code == 404
     assert browser.get(f"{browser.url}/admin/draft/create").status_code == 403
 
 

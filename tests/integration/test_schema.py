@@ -49,6 +49,23 @@ def test_downgrade_leaves_nothing(database_url: str) -> None:
     migrations.check(database_url)
 
 
+def test_the_tokens_go_with_their_table_and_nothing_else_does(database_url: str) -> None:
+    engine = create_engine(database_url)
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO bots (bot_id, user_id, created_at) VALUES ('b', '1', '2026-01-01+00')"))
+        connection.execute(
+            text("INSERT INTO oauth2_tokens VALUES ('b', '1', '\\x00', 's', '2026-01-01+00', '2026-01-02+00', NULL)")
+        )
+    migrations.downgrade(database_url, "0003")
+    assert "oauth2_tokens" not in inspect(engine).get_table_names()
+    migrations.upgrade(database_url)
+    migrations.check(database_url)
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM bots")) == 1
+        assert connection.scalar(text("SELECT count(*) FROM oauth2_tokens")) == 0
+    engine.dispose()
+
+
 def test_sql_files_are_what_the_migrations_make(database_url: str, empty_url: str) -> None:
     engine = create_engine(empty_url)
     others = [table for table in Base.metadata.sorted_tables if table.name not in document.SEED_TABLES]

@@ -96,7 +96,7 @@ def test_any_input_is_a_config_or_a_config_error(raw: dict[str, Any]) -> None:
 
 def test_secrets_never_show(monkeypatch: pytest.MonkeyPatch) -> None:
     canary = "canary-5f1c"
-    for name in ("X_API_KEY", "X_API_SECRET", "X_ACCESS_TOKEN", "X_ACCESS_TOKEN_SECRET"):
+    for name in ("X_API_KEY", "X_API_SECRET", "X_ACCESS_TOKEN", "X_ACCESS_TOKEN_SECRET", "X_CLIENT_SECRET"):
         monkeypatch.setenv(name, canary)
     monkeypatch.setenv("DATABASE_URL", f"postgresql://u:{canary}@h/d")
     secrets = load_secrets()

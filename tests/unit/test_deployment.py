@@ -41,7 +41,7 @@ def written(file: Path) -> dict[str, str]:
 def test_make_env_writes_all_that_compose_asks_for(tmp_path: Path) -> None:
     assert make_env("--out", str(tmp_path / "env")).returncode == 0
     values = written(tmp_path / "env")
-    assert set(re.findall(r"\$\{(\w+):\?", COMPOSE_FILE)) <= values.keys()
+    assert set(re.findall(r"\$\{(\w+):?\?", COMPOSE_FILE)) <= values.keys()
     # A variable that compose does not read would be one that the services never see.
     assert values.keys() - {"COMPOSE_PROFILES"} <= set(re.findall(r"\$\{(\w+)", COMPOSE_FILE))
     assert (tmp_path / "env").stat().st_mode & 0o777 == 0o600
@@ -120,8 +120,15 @@ def test_a_stopped_worker_has_time_to_end(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_only_who_talks_to_x_has_its_keys() -> None:
-    with_keys = {name for name, service in SERVICES.items() if "X_API_SECRET" in str(service.get("environment"))}
-    assert with_keys == {"io-worker", "kickoff", "sandbox"}
+    for secret in ("X_API_SECRET", "X_CLIENT_SECRET"):
+        with_keys = {name for name, service in SERVICES.items() if secret in str(service.get("environment"))}
+        assert with_keys == {"io-worker", "kickoff", "sandbox"}
+
+
+def test_the_four_keys_may_be_empty_where_oauth2_is_used() -> None:
+    environment = SERVICES["io-worker"]["environment"]
+    assert environment["X_API_KEY"].startswith("${X_API_KEY?")
+    assert (environment["X_CLIENT_ID"], environment["X_CLIENT_SECRET"]) == ("${X_CLIENT_ID:-}", "${X_CLIENT_SECRET:-}")
 
 
 def test_the_kick_off_is_done_until_it_succeeds_and_nobody_waits_for_it() -> None:
@@ -175,6 +182,6 @@ def test_the_sandbox_bot_follows_members_of_the_sandbox() -> None:
 
 
 def test_what_compose_misses_it_names_with_the_remedy() -> None:
-    asked = re.findall(r"\$\{\w+:\?([^}]*)\}", COMPOSE_FILE)
+    asked = re.findall(r"\$\{\w+:?\?([^}]*)\}", COMPOSE_FILE)
     assert len(asked) >= 7
     assert all("make env" in remedy for remedy in asked)
