@@ -62,6 +62,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m dbs.document --check
+	$(BIN)/python scripts/architecture.py --check
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .
@@ -69,6 +70,7 @@ format: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/python -m dbs.document
+	$(BIN)/python scripts/architecture.py
 
 clean:
 	rm -rf data/demo data/local data/backtest data/prove build .pytest_cache .mypy_cache .ruff_cache
