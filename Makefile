@@ -62,6 +62,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m dbs.document --check
+	$(BIN)/python scripts/architecture.py --check
 
 # build/sbom.json: every pin of constraints.txt, with its licence.
 sbom: $(INSTALLED)
@@ -79,6 +80,7 @@ format: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/python -m dbs.document
+	$(BIN)/python scripts/architecture.py
 
 clean:
 	rm -rf data/demo data/local data/backtest data/prove build .pytest_cache .mypy_cache .ruff_cache

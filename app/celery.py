@@ -10,9 +10,8 @@ from typing import Any
 
 import structlog
 from celery import Celery, signals
-from kombu.entity import Queue
 
-from app import clock, logs
+from app import broker, clock, logs
 from app.loading import load_config, load_secrets
 from app.schedule import LoopName, interval
 
@@ -90,18 +89,19 @@ def beat_schedule() -> dict[str, dict[str, Any]]:
 
 
 def settings() -> dict[str, Any]:
+    url = load_secrets().broker.get_secret_value()
     return {
-        "broker_url": load_secrets().redis_url.get_secret_value(),
+        "broker_url": url,
         "broker_connection_retry_on_startup": True,
-        # A tick that is older than this was lost with its worker; the next one is better than a second run.
-        "broker_transport_options": {"visibility_timeout": 3600, "socket_keepalive": True},
+        "broker_transport_options": broker.transport_options(url),
+        "broker_use_ssl": broker.tls(url),
         "task_serializer": "json",
         "accept_content": ["json"],
         "task_ignore_result": True,  # what happened is in Postgres
         "task_acks_late": True,  # tasks are idempotent; a killed worker's task may run again
         "worker_prefetch_multiplier": 1,
         "worker_direct": True,  # a queue for each node alone, so that a health check asks exactly that one
-        "task_queues": [Queue(name) for name in (*IO_QUEUES, *GENERATION_QUEUES, *TRAINING_QUEUES)],
+        "task_queues": broker.queues(url, (*IO_QUEUES, *GENERATION_QUEUES, *TRAINING_QUEUES)),
         "task_default_queue": UPKEEP,
         "task_create_missing_queues": False,
         "task_routes": {task: {"queue": queue} for task, queue in TASK_QUEUES.items()},

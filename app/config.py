@@ -382,6 +382,7 @@ class Secrets(BaseSettings):
     x_base_url: str = Field(default="https://api.twitter.com", pattern=r"^https?://[^/]+/?$")
     database_url: SecretStr = SecretStr("postgresql+psycopg2://explorer:explorer@127.0.0.1:5432/explorer")
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    broker_url: SecretStr | None = None
     alert_webhook_url: SecretStr | None = None
     alert_mail_url: SecretStr | None = None
     console_password: SecretStr | None = None
@@ -391,12 +392,30 @@ class Secrets(BaseSettings):
         """Whether X is asked with tokens of OAuth 2.0; otherwise with the four keys of OAuth 1.0a."""
         return self.x_client_id is not None or self.x_client_secret is not None
 
+    @property
+    def broker(self) -> SecretStr:
+        """Where messages go: the RabbitMQ of `BROKER_URL`, or else the Redis of `REDIS_URL`."""
+        return self.broker_url or self.redis_url
+
     @field_validator(
-        "x_client_id", "x_client_secret", "alert_webhook_url", "alert_mail_url", "console_password", mode="before"
+        "x_client_id",
+        "x_client_secret",
+        "broker_url",
+        "alert_webhook_url",
+        "alert_mail_url",
+        "console_password",
+        mode="before",
     )
     @classmethod
     def _unset(cls, value: object) -> object:
         return None if value == "" else value  # compose passes on what is not set as an empty text
+
+    @field_validator("broker_url")
+    @classmethod
+    def _broker(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and urlsplit(value.get_secret_value()).scheme not in {"amqp", "amqps"}:
+            raise ValueError("not an address of RabbitMQ; write amqps://USER:PASSWORD@HOST:5671/VHOST")
+        return value
 
     @field_validator("alert_webhook_url")
     @classmethod

@@ -134,7 +134,7 @@ def echoes(app: Any, node: str, seconds: float = ECHO_SECONDS) -> bool:
     from celery.utils.nodenames import worker_direct
     from kombu.entity import Queue
 
-    reply_to = Queue(f"echo.{uuid.uuid4().hex}", durable=False, auto_delete=True)
+    reply_to = Queue(f"echo.{uuid.uuid4().hex}", durable=False, exclusive=True, auto_delete=True)
     answers: list[Any] = []
     with app.connection_for_read() as connection:
         consumer = connection.Consumer(

@@ -1,4 +1,4 @@
-"""Redis: that it lets us in, takes messages, and keeps them."""
+"""The broker, Redis or RabbitMQ: that it lets us in, takes messages, and keeps them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import redis
 
+from app.doctor import rabbitmq
 from app.doctor.findings import AtFault, Check, NotExamined
 from app.doctor.setup import Setup, without_password
 from app.loading import WrongSetting
@@ -17,6 +18,8 @@ PROBE = "explorer:health"  # the key that the container's own health check write
 
 
 def check_broker(setup: Setup) -> str:
+    if setup.secrets.broker_url is not None:
+        return rabbitmq.check(setup.secrets.broker_url.get_secret_value())
     url = setup.secrets.redis_url.get_secret_value()
     shown = without_password(url)
     try:
@@ -65,6 +68,8 @@ def _fault(problem: str, remedy: str) -> AtFault:
 
 
 def check_eviction(setup: Setup) -> str:
+    if setup.secrets.broker_url is not None:
+        raise NotExamined("because the broker is RabbitMQ, which throws no message away for want of memory")
     with _client(setup.secrets.redis_url.get_secret_value()) as client:
         memory = client.info("memory")
     policy, most = memory["maxmemory_policy"], memory["maxmemory"]

@@ -77,8 +77,9 @@ def secrets_of(secrets: Secrets) -> list[SecretStr | None]:
         secrets.x_access_token_secret,
         secrets.x_client_secret,
     ]
-    for name, url in (("database_url", secrets.database_url), ("redis_url", secrets.redis_url)):
-        if name not in secrets.model_fields_set:
+    addresses = {"database_url": secrets.database_url, "redis_url": secrets.redis_url, "broker_url": secrets.broker_url}
+    for name, url in addresses.items():
+        if name not in secrets.model_fields_set or url is None:
             continue  # what everybody can read in our code is no secret
         try:
             parts = make_url(url.get_secret_value())

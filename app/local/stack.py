@@ -94,7 +94,8 @@ def local_servers(directory: Path) -> Iterator[dict[str, str]]:
     """Embedded servers with a migrated database, as the environment that points at them."""
     with alone(directory), LocalServers(directory) as servers:
         migrations.upgrade(servers.database_url)
-        yield {"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url}
+        # A broker that .env names is for the deployment that has no servers of its own.
+        yield {"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url, "BROKER_URL": ""}
 
 
 @contextmanager
