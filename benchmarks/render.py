@@ -87,7 +87,12 @@ def _value(value: float | None, unit: str) -> str:
 
 
 def _ratio(figure: dict[str, Any]) -> str:
-    return "" if figure["ratio"] is None else f"{figure['ratio']:.2f}×"
+    return "" if figure["ratio"] is None else _times(figure["ratio"])
+
+
+def _times(ratio: float) -> str:
+    """A ratio to two places, or as a fraction of 1 where these would say nothing."""
+    return f"{ratio:.2f}×" if ratio >= 0.1 else f"1/{1 / ratio:.0f}"
 
 
 def _target(figure: dict[str, Any]) -> str:
