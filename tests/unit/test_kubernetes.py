@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import warnings
@@ -85,7 +86,9 @@ def test_it_runs_what_compose_runs(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(WORKLOADS))
 def test_it_is_nobodys_root(name: str) -> None:
     security = pod(name)["securityContext"]
-    users = {line for file in ROOT.glob("Dockerfile.*") for line in file.read_text().split() if line.isdigit()}
+    users = {
+        user for file in ROOT.glob("Dockerfile.*") for user in re.findall(r"useradd --uid (\d+)", file.read_text())
+    }
     assert users == {str(security["runAsUser"])}
     assert security["runAsNonRoot"]
     for each in (*pod(name)["containers"], *pod(name).get("initContainers", [])):
