@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import func, select
 
-from app import approval, clock, copilot
+from app import approval, clock, copilot, spending
 from app.context import BotContext
 from dbs.models import Bot, LedgerEntry, Loop, Post
 
@@ -49,6 +49,9 @@ def spent_table(context: BotContext) -> Table:
                 )
             ).one()
             table.add_row(name, str(requests), f"{spent:.3f}", f"{cap:g}")
+        ahead = spending.forecast(spending.by_day(session, context.config.bot_id))
+    at_this_pace = "not known before a whole day is over" if ahead is None else f"{ahead:.3f}"
+    table.add_row("next 30 days, at this pace", "", at_this_pace, f"{budget.max_usd_per_month:g}")
     return table
 
 
