@@ -26,6 +26,7 @@ NOT_EXECUTED = {
         "export DATABASE_URL",
         "explorer doctor --only database",
     ),
+    "asks a service outside for advisories: CI does it where there is one": ("make audit",),
     "needs an NVIDIA GPU": ("make test-gpu", "make bench GPU=1"),
     "needs a browser": ("make test-browser",),
     "takes many minutes, and has a test or a report of its own": (
