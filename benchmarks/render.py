@@ -98,7 +98,10 @@ def _times(ratio: float) -> str:
 def _target(figure: dict[str, Any]) -> str:
     if figure["target"] is None:
         return "none"
-    return f"{figure['bound']} {figure['target']:g}{' ' + figure['unit'] if figure['ratio'] is None else '×'}"
+    target = figure["target"]
+    if figure["ratio"] is None:
+        return f"{figure['bound']} {target:g} {figure['unit']}"
+    return f"{figure['bound']} {f'{target:g}×' if target >= 0.1 else _times(target)}"
 
 
 def _verdict(figure: dict[str, Any]) -> str:
