@@ -1,6 +1,6 @@
 """`explorer …`: the command line. Everything heavy is imported by the command that needs it, so that help is quick.
 
-Exit codes: 0 done, 1 it ran and something was wrong, 2 the command or the config cannot be used.
+Exit codes: 0 done, 1 it ran and something was wrong, 2 the command or the config cannot be used, 130 interrupted.
 """
 
 from __future__ import annotations

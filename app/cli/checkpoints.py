@@ -15,7 +15,9 @@ CheckpointId = Annotated[str, typer.Argument(help="Id of the checkpoint, as `lis
 
 
 @app.command("list")
-def list_(config: Config = DEFAULT_CONFIG) -> None:
+def list_(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False, config: Config = DEFAULT_CONFIG
+) -> None:
     """Every checkpoint, the newest first."""
     from rich.console import Console
     from rich.table import Column, Table
@@ -23,14 +25,26 @@ def list_(config: Config = DEFAULT_CONFIG) -> None:
     from app.policy import registry
 
     context = bot(config)
-    table = Table(Column("id", no_wrap=True), "kind", "state", "serves as", "parent", "made")
     with context.db.transaction() as session:
-        for row in registry.listing(session, context.config.bot_id):
-            roles = [name for name, held in (("current", row.is_current), ("reference", row.is_reference)) if held]
-            parent = str(row.parent_id)[:8] if row.parent_id else ""
-            table.add_row(
-                str(row.checkpoint_id), row.kind, row.state, ", ".join(roles), parent, f"{row.created_at:%F %T}"
-            )
+        rows = [
+            {
+                "id": str(row.checkpoint_id),
+                "kind": row.kind,
+                "state": row.state,
+                "serves as": ", ".join(
+                    name for name, held in (("current", row.is_current), ("reference", row.is_reference)) if held
+                ),
+                "parent": str(row.parent_id or ""),
+                "made": f"{row.created_at:%F %T}",
+            }
+            for row in registry.listing(session, context.config.bot_id)
+        ]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table(Column("id", no_wrap=True), "kind", "state", "serves as", "parent", "made")
+    for row in rows:
+        table.add_row(*(row | {"parent": row["parent"][:8]}).values())
     Console().print(table)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import Annotated
 
@@ -15,6 +16,7 @@ app = typer.Typer()
 @app.command()
 def reward(
     post_id: Annotated[str, typer.Argument(help="Our id of a post (bot_db.post_id) or of a draft.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     config: Config = DEFAULT_CONFIG,
 ) -> None:
     """Show how the reward of a post came about, term by term."""
@@ -38,6 +40,13 @@ def reward(
         ).all()
     if not rows:
         raise typer.BadParameter(f"{post_id} has no reward yet, or is not of this bot", param_hint="POST_ID")
+    if as_json:
+        told = [
+            {"version": row.reward_version, "computed_at": row.computed_at.isoformat(), "terms": row.terms}
+            for row in rows
+        ]
+        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        return
     for row in rows:
         typer.echo(f"reward {row.reward_version}, computed {row.computed_at:%F %T} UTC")
         typer.echo(explain(row.terms))

@@ -54,11 +54,31 @@ def demo(
 
 
 @app.command()
-def status(config: Config = DEFAULT_CONFIG) -> None:
-    """Show the loops, the posts by state and what was spent."""
-    from app.status import show
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")] = False,
+    watch: Annotated[
+        float | None, typer.Option(min=0.2, help="Draw it anew every so many seconds, until Ctrl-C.")
+    ] = None,
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Show the loops, the posts by state and what was spent, and what that leads to."""
+    import json
+    from dataclasses import asdict
 
-    show(bot(config))
+    from rich.console import Console
+
+    from app import status as room
+
+    context = bot(config)
+    if as_json:
+        typer.echo(json.dumps(asdict(room.status_of(context)), default=str, indent=2, ensure_ascii=False))
+    elif watch is not None:
+        try:
+            room.watch(context, watch)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+    else:
+        Console().print(room.shown(room.status_of(context)))
 
 
 @app.command()

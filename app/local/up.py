@@ -14,7 +14,7 @@ from app.context import BotContext
 from app.loading import load_config
 from app.local.sandboxed import config_writer, fetch_model, sandbox_config
 from app.local.stack import SandboxOptions, running_stack
-from app.status import loops_table
+from app.status import loops_table, status_of
 
 DIRECTORY = Path("data/local")
 
@@ -53,7 +53,7 @@ def run(config_file: Path, *, io_workers: int, sandbox: bool, community: str, sp
             with Live(console=console, auto_refresh=False, transient=True) as live:
                 while True:
                     stack.tend()
-                    live.update(loops_table(context), refresh=console.is_terminal)
+                    live.update(loops_table(status_of(context)), refresh=console.is_terminal)
                     time.sleep(1.0)
     except KeyboardInterrupt:
         console.print("Ended.")

@@ -1,4 +1,4 @@
-"""What was spent by day, and what that leads to, as the console and `explorer status` tell it."""
+"""What was spent by day, and what that leads to, which the console and `explorer status` tell."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from rich.console import Console
 
 from app import clock, spending
-from app.config import BudgetConfig, Secrets, VibeBotConfig
-from app.context import BotContext
-from app.status import spent_table
 from dbs.models import Bot, LedgerEntry
 from dbs.session import Database
 
@@ -56,14 +52,3 @@ def test_only_whole_days_say_what_is_to_come(database: Database, bot: Bot, spend
     spend(timedelta(days=2), "1.00", "1.00")  # and nothing on the day before
     with clock.virtual(NOON), database.transaction() as session:
         assert spending.forecast(spending.by_day(session, bot.bot_id)) == pytest.approx(30 * 8 / 3)
-
-
-def test_status_tells_it_beside_the_cap(database: Database, config: VibeBotConfig, spend: Spend) -> None:
-    for days in range(4):
-        spend(timedelta(days=days), "1.50", "1.50")
-    capped = config.model_copy(update={"budget": BudgetConfig(max_usd_per_month=60)})
-    console = Console(width=120, record=True)
-    with clock.virtual(NOON):
-        console.print(spent_table(BotContext(capped, secrets=Secrets(), db=database)))
-    (line,) = [line for line in console.export_text().splitlines() if "next 30 days" in line]
-    assert [cell.strip() for cell in line.strip("│ ").split("│")] == ["next 30 days, at this pace", "", "45.000", "60"]
