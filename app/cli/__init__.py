@@ -25,6 +25,7 @@ from app.cli import (
     monitor,
     persona,
     sandbox,
+    trace,
 )
 
 app = typer.Typer(
@@ -43,6 +44,7 @@ app.add_typer(approval.app)
 app.add_typer(backtest.app)
 app.add_typer(sandbox.app)
 app.add_typer(learning.app)
+app.add_typer(trace.app)
 app.add_typer(export.app)
 app.add_typer(jump_start.app)
 app.add_typer(checkpoints.app, name="checkpoints")

@@ -21,6 +21,7 @@ from waiting import becomes
 
 from app import clock, loops
 from app.config import VibeBotConfig
+from app.local.servers import EmbeddedRedis
 from app.measuring import further_batches
 from dbs.models import Bot, Engagement, Post
 from dbs.session import Database
@@ -65,6 +66,14 @@ def due(database: Database, bot: Bot, config: VibeBotConfig) -> None:
                 text_hash=uuid.uuid4().hex, state=PostState.POSTED, x_post_id=str(10_000 + i),
                 queued_at=now, due_at=now, post_time=now - timedelta(minutes=20), next_measure_at=now,
             ))  # fmt: skip
+
+
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    """A broker of this test's own: these workers would carry out whatever other tests have left in theirs."""
+    server = EmbeddedRedis(tmp_path / "redis")
+    yield server.start()
+    server.stop()
 
 
 @pytest.fixture
