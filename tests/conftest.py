@@ -33,6 +33,15 @@ os.environ |= {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none", "REDIS_UR
 os.environ |= {"X_BASE_URL": "http://127.0.0.1:1", "EXPLORER_CLOCK": "wall", "X_CLIENT_ID": "", "X_CLIENT_SECRET": ""}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _own_environment() -> Iterator[None]:
+    """What a file's tests adopt from a stack that they run (`app/environment.py`) does not reach the next file's."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     server = EmbeddedPostgres(tmp_path_factory.mktemp("servers") / "postgres")
