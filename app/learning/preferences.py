@@ -6,6 +6,7 @@ A candidate goes through the same gate as PPO's: what it would earn on held-out 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session, aliased
 
-from app import leases
 from app.config import VibeBotConfig
-from app.learning import runs
 from app.learning.dataset import gather
 from app.learning.turn import Progress, RunOutcome, Turn, seed_of, take_turn
 from app.policy import registry
@@ -52,17 +51,7 @@ def run_dpo(config: VibeBotConfig, db: Database, progress: Progress | None = Non
 class _DPOTurn(Turn):
     run_kind = RunKind.DPO
     checkpoint_kind = CheckpointKind.DPO
-
-    def __init__(
-        self,
-        config: VibeBotConfig,
-        db: Database,
-        lease: leases.Lease,
-        heart: runs.Heartbeat,
-        progress: Progress | None,
-    ) -> None:
-        super().__init__(config, db, lease, heart, progress)
-        self.chosen: list[Chosen] = []
+    chosen: Sequence[Chosen] = ()
 
     def gather(self, session: Session) -> None:
         self.chosen = choices(session, self.config)

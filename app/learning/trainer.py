@@ -35,25 +35,19 @@ def run_ppo(
     Raises:
         Exception: whatever ended a run; its row is marked as failed with the reason first.
     """
-    return take_turn(config, db, lambda lease, heart: _PPOTurn(config, db, lease, heart, progress, relabel=relabel))
+
+    def make(lease: leases.Lease, heart: runs.Heartbeat) -> _PPOTurn:
+        turn = _PPOTurn(config, db, lease, heart, progress)
+        turn.relabel = relabel
+        return turn
+
+    return take_turn(config, db, make)
 
 
 class _PPOTurn(Turn):
     run_kind = RunKind.PPO
     checkpoint_kind = CheckpointKind.PPO
-
-    def __init__(
-        self,
-        config: VibeBotConfig,
-        db: Database,
-        lease: leases.Lease,
-        heart: runs.Heartbeat,
-        progress: Progress | None,
-        *,
-        relabel: Relabel | None,
-    ) -> None:
-        super().__init__(config, db, lease, heart, progress)
-        self.relabel = relabel
+    relabel: Relabel | None = None
 
     def gather(self, session: Session) -> None:
         self.data = gather(session, self.root, self.config, self.profile)

@@ -17,20 +17,20 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from app import clock, events, forgotten, persona
+from app import clock, forgotten, persona
 from app.config import PersonaConfig, VibeBotConfig
-from app.policy import pairs, registry, targets
-from app.policy.judge import Judge, Scores, Selection, select, threshold
+from app.policy import pairs, records, registry, targets
+from app.policy.judge import Judge, Scores, select, threshold
 from app.policy.model import LanguageModel
 from app.policy.pointers import PointerReader, Pointers
 from app.policy.prompts import PromptBuilder, Said
 from app.policy.topics import Heard, choose_topic
-from app.policy.wording import PROMPT_VERSION, SUMMARY_OPENING
+from app.policy.wording import SUMMARY_OPENING
 from app.policy.writer import Job, Writer, Written
-from app.safety import FILTER_VERSION, check_text
-from dbs.models import Community, Draft, DraftSample, Judgement, TimelinePost
+from app.safety import check_text
+from dbs.models import Community
 from dbs.session import Database
-from dbs.states import DraftState, Kind, SeenState
+from dbs.states import Kind, SeenState
 
 log = structlog.get_logger()
 
@@ -96,7 +96,8 @@ class Author:
         if before != self.serving:
             log.info("checkpoint.serving", checkpoint_id=str(self.serving))
         if before not in {None, self.serving}:
-            self._record_reload(before, seconds)
+            with self._db.transaction() as session:
+                records.reload(session, self._config.bot_id, before, self.serving, seconds)
         return pointers
 
     def judge_seen(self) -> list[str]:
@@ -157,7 +158,7 @@ class Author:
                 if self._forgot(session, since=known):
                     continue
                 approved += self._store_answers(session, drafts, current_persona.version)
-                self._record_batch(session, drafts, seconds, pointers)
+                records.batch(session, self._config.bot_id, drafts, seconds, pointers)
                 left = targets.still(session, self._config.bot_id, wanted, SeenState.SELECTED)
             wanted = [x_post_id for x_post_id in wanted if x_post_id in left]
         log.info("targets.drafted", approved=len(approved), targets=len(waiting))
@@ -181,7 +182,7 @@ class Author:
             with self._db.transaction() as session:
                 if self._forgot(session, since=known):
                     continue
-                draft_id = self._add_draft(session, draft, current_persona.version)
+                draft_id = records.add_draft(session, self._config, draft, current_persona.version)
             if draft.refusal is None:
                 log.info("own_post.drafted", draft_id=str(draft_id), topic=job.facts["topic"])
                 return draft_id
@@ -255,7 +256,7 @@ class Author:
                 roll=self._random.random(),
                 summons=row.summons,
             )
-            session.add(_judgement(row, version, score, selection))
+            session.add(records.judgement(row, version, score, selection))
             row.state = SeenState.SELECTED if selection.selected else SeenState.IGNORED
             row.state_reason = f"{selection.by}: score {score.score:.2f}, bar {limit:.2f}"
         return judged
@@ -270,7 +271,7 @@ class Author:
                 continue
             row = rows[x_post_id]
             draft = pairs.unless_too_alike(session, self._config, row, written)
-            draft_id = self._add_draft(session, draft, persona_version)
+            draft_id = records.add_draft(session, self._config, draft, persona_version)
             if draft.refusal is None and not draft.job.for_a_person:
                 row.state, row.state_reason = SeenState.DRAFTED, None
                 approved.append(draft_id)
@@ -282,76 +283,11 @@ class Author:
                 pairs.give_up(session, row)
         return approved
 
-    def _record_reload(self, before: uuid.UUID | None, seconds: float) -> None:
-        """How long the swap from another checkpoint took; when it was done is the event's own time."""
-        with self._db.transaction() as session:
-            events.record(
-                session,
-                self._config.bot_id,
-                "checkpoint.reloaded",
-                str(self.serving),
-                before=str(before),
-                seconds=round(seconds, 3),
-            )
-
     @staticmethod
     def _why_given_up(draft: Written) -> str:
         if draft.refusal is None:
             return f"{draft.job.attempt} drafts were written, and no two of them passed the rules"
         return f"{draft.job.attempt} drafts were refused, the last by {draft.refusal.rule}"
-
-    def _record_batch(self, session: Session, drafts: Sequence[Written], seconds: float, pointers: Pointers) -> None:
-        """How long a batch took and what was served then: what an operator asks when the bot seems slow."""
-        events.record(
-            session,
-            self._config.bot_id,
-            "batch.written",
-            str(pointers.current.checkpoint_id),
-            drafts=len(drafts),
-            tokens=sum(len(draft.sample.token_ids) for draft in drafts),
-            seconds=round(seconds, 3),
-        )
-
-    def _add_draft(self, session: Session, draft: Written, persona_version: int) -> uuid.UUID:
-        now, draft_id = clock.now(), uuid.uuid4()
-        session.add(
-            Draft(
-                draft_id=draft_id,
-                bot_id=self._config.bot_id,
-                kind=draft.job.kind,
-                content=draft.content,
-                state=_state_of(draft),
-                reject_rule=draft.refusal.rule if draft.refusal else None,
-                reject_reason=draft.refusal.reason if draft.refusal else None,
-                attempt=draft.job.attempt,
-                arm=draft.hand.arm,
-                arm_chance=draft.hand.chance,
-                checkpoint_id=draft.hand.checkpoint_id,
-                persona_version=persona_version,
-                prompt_version=PROMPT_VERSION,
-                filter_version=FILTER_VERSION,
-                temperature=self._config.model.temperature,
-                max_new_tokens=self._config.model.max_new_tokens,
-                seed=draft.seed,
-                finished=draft.sample.finished,
-                hour_utc=now.hour,
-                weekday=now.weekday(),
-                created_at=now,
-                **draft.job.facts,
-            )
-        )
-        session.flush()  # the sample's foreign key
-        session.add(
-            DraftSample(
-                draft_id=draft_id,
-                bot_id=self._config.bot_id,
-                prompt=draft.job.prompt.text,
-                prompt_token_ids=draft.job.prompt.token_ids,
-                output_token_ids=draft.sample.token_ids,
-                logprobs=draft.sample.logprobs,
-            )
-        )
-        return draft_id
 
     def _own_job(self, session: Session, as_config: PersonaConfig, attempt: int) -> Job:
         since = clock.now() - timedelta(hours=TALK_HOURS)
@@ -388,25 +324,3 @@ class Author:
             source_texts=(),
         )
         return None if refusal else summary
-
-
-def _state_of(draft: Written) -> DraftState:
-    if draft.refusal is not None:
-        return DraftState.REJECTED
-    return DraftState.OFFERED if draft.job.for_a_person else DraftState.APPROVED
-
-
-def _judgement(row: TimelinePost, version: str, score: Scores, selection: Selection) -> Judgement:
-    return Judgement(
-        judgement_id=uuid.uuid4(),
-        bot_id=row.bot_id,
-        x_post_id=row.x_post_id,
-        judge_version=version,
-        newsworthy=score.newsworthy,
-        substantive=score.substantive,
-        score=score.score,
-        selected=selection.selected,
-        selection_chance=selection.chance,
-        selected_by=selection.by,
-        judged_at=clock.now(),
-    )
