@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app import clock, forgotten, optout
+from app import clock, cursors, forgotten, optout
 from app.config import VibeBotConfig
 from app.connectors.bot_db import BotDB
 from app.connectors.community_db import CommunityDB
@@ -22,7 +22,7 @@ from app.x.errors import Gone, NotAllowed, Retryable
 from app.x.limits import QUARTER
 from app.x.types import Tweet, newest_id
 from app.x_interactor import XInteractor
-from dbs.models import Cursor, Membership, Post, TimelinePost
+from dbs.models import Membership, Post, TimelinePost
 from dbs.session import Database
 from dbs.states import FollowState, SeenState, Source
 
@@ -78,7 +78,7 @@ def _read(db: Database, x: XInteractor, config: VibeBotConfig, source: Source) -
     with db.transaction() as session:
         new = store_posts(session, config, tweets, source)
         store_posts(session, config, thread, Source.THREAD)
-        _advance(session, config.bot_id, source.value, newest_id(tweets))
+        cursors.advance(session, config.bot_id, source.value, newest_id(tweets))
     return new
 
 
@@ -91,16 +91,12 @@ def _by_turns(db: Database, config: VibeBotConfig, members: Sequence[Membership]
     """The members, from the one after whom the last turn ended: a window may be too small for all of them."""
     ids = [member.user_id for member in members]
     with db.transaction() as session:
-        last = session.get(Cursor, (config.bot_id, BY_TURNS))
-    first = ids.index(last.value) + 1 if last is not None and last.value in ids else 0
+        last = cursors.at(session, config.bot_id, BY_TURNS)
+    first = ids.index(last) + 1 if last in ids else 0
     for user_id in [*ids[first:], *ids[:first]]:
         yield user_id
         with db.transaction() as session:
-            statement = insert(Cursor).values(
-                bot_id=config.bot_id, name=BY_TURNS, value=user_id, updated_at=clock.now()
-            )
-            changed = {"value": statement.excluded.value, "updated_at": statement.excluded.updated_at}
-            session.execute(statement.on_conflict_do_update(index_elements=["bot_id", "name"], set_=changed))
+            cursors.move(session, config.bot_id, BY_TURNS, user_id)
 
 
 def _looked_for_soon(db: Database, config: VibeBotConfig) -> int:
@@ -116,8 +112,7 @@ def _looked_for_soon(db: Database, config: VibeBotConfig) -> int:
 def _read_member(db: Database, x: XInteractor, config: VibeBotConfig, user_id: str, *, share: int, spare: int) -> int:
     name = f"user:{user_id}"
     with db.transaction() as session:
-        cursor = session.get(Cursor, (config.bot_id, name))
-    since_id = cursor.value if cursor else None
+        since_id = cursors.at(session, config.bot_id, name)
     try:
         page = next(iter(x.get_user_posts(user_id, share, since_id=since_id, spare=spare)), None)
         tweets = page.tweets if page else []
@@ -131,7 +126,7 @@ def _read_member(db: Database, x: XInteractor, config: VibeBotConfig, user_id: s
     with db.transaction() as session:
         new = store_posts(session, config, tweets, Source.TIMELINE)
         store_posts(session, config, thread, Source.THREAD)
-        _advance(session, config.bot_id, name, newest_id(tweets))
+        cursors.advance(session, config.bot_id, name, newest_id(tweets))
     return new
 
 
@@ -238,24 +233,3 @@ def _row(config: VibeBotConfig, tweet: Tweet, source: Source, own_posts: set[str
         "first_seen_at": now,
         "state": (SeenState.CONTEXT if own or source is Source.THREAD else SeenState.SEEN).value,
     }
-
-
-def _advance(session: Session, bot_id: str, name: str, newest: str | None) -> None:
-    """Move a cursor forward, never back: another worker may have read further meanwhile."""
-    if newest is None:
-        return
-    statement = insert(Cursor).values(bot_id=bot_id, name=name, value=newest, updated_at=clock.now())
-    session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["bot_id", "name"],
-            set_={"value": statement.excluded.value, "updated_at": statement.excluded.updated_at},
-            # Ids are numbers written as text: a longer one is newer, and of two equally long ones the greater.
-            where=(
-                (func.length(statement.excluded.value) > func.length(Cursor.value))
-                | (
-                    (func.length(statement.excluded.value) == func.length(Cursor.value))
-                    & (statement.excluded.value > Cursor.value)
-                )
-            ),
-        )
-    )

@@ -49,7 +49,7 @@ def reconcile(db: Database, x: XInteractor, config: VibeBotConfig) -> int:
         lost = BotDB(session, config.bot_id).to_find(now, abandoned)
     if not lost:
         return 0
-    ours = [post for post in lost if not _is_a_persons(post)]
+    ours = [post for post in lost if not is_a_persons(post)]
     most = DEPTH if ours else NEWEST
     since = min(post.queued_at for post in ours or lost) - timedelta(minutes=1)
     try:
@@ -59,7 +59,7 @@ def reconcile(db: Database, x: XInteractor, config: VibeBotConfig) -> int:
     return sum(_reconcile_one(db, post.post_id, own, whole=len(own) < most) for post in lost)
 
 
-def _is_a_persons(post: Post) -> bool:
+def is_a_persons(post: Post) -> bool:
     """Whether both attempts were looked for in vain; that is no reason to read all that was posted since each day."""
     return post.attempts >= MAX_ATTEMPTS and post.absent_reads >= ABSENT_READS
 
@@ -92,10 +92,12 @@ def _reconcile_one(db: Database, post_id: uuid.UUID, own: list[Tweet], *, whole:
 
 
 def _leave_to_a_person(session: Session, post: Post, why: str) -> None:
-    """Look for it rarely from now on: X may still show it."""
-    set_state(post, PostState.UNCONFIRMED, f"{why}; a person should look")
+    """Say so, once, and look for it rarely from now on: X may still show it."""
+    reason = f"{why}; a person should look"
+    if post.state_reason != reason:
+        set_state(post, PostState.UNCONFIRMED, reason)
+        events.record(session, post.bot_id, "post.needs_a_person", str(post.post_id))
     post.due_at = clock.now() + RARELY
-    events.record(session, post.bot_id, "post.needs_a_person", str(post.post_id))
 
 
 def taken(session: Session, bot_id: str, own: list[Tweet]) -> set[str | None]:

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import structlog
 
-from app import clock, text
+from app import clock, cursors, text
 from app.config import BudgetConfig, Secrets
 from app.loading import ConfigError, WrongSetting, load_secrets
 from app.x import errors
@@ -29,7 +29,6 @@ from app.x.requester import BATCH, TWEET_FIELDS, USER_FIELDS, Body, Method, Requ
 from app.x.tokens import TokenStore
 from app.x.transport import CONNECT_AND_READ, Timeout, Wire
 from app.x.types import Counts, Page, Sent, Tweet, Welcome, XUser, newest_id
-from dbs.models import Cursor
 from dbs.session import Database
 from dbs.states import FollowState, Source
 
@@ -505,8 +504,7 @@ class XInteractor:
         if self._db is None:
             return None
         with self._db.transaction() as session:
-            row = session.get(Cursor, (self.bot_id, source.value))
-            return row.value if row is not None else None
+            return cursors.at(session, self.bot_id, source.value)
 
 
 def authorization_of(user_id: str, bot_id: str, secrets: Secrets, db: Database | None) -> Authorization:

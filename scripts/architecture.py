@@ -49,8 +49,8 @@ ROOMS = {
     "app.cli": "operator",
     "app.local": "operator",
     **dict.fromkeys(
-        ("app.clock", "app.config", "app.environment", "app.events", "app.leases", "app.loading", "app.logs",
-         "app.loops", "app.schedule", "app.text", "dbs"),
+        ("app.clock", "app.config", "app.cursors", "app.environment", "app.events", "app.leases", "app.loading",
+         "app.logs", "app.loops", "app.schedule", "app.text", "dbs"),
         "ground",
     ),
 }  # fmt: skip

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 import structlog
 from sqlalchemy import func, literal, select, tuple_, union
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app import clock
+from app import cursors
 from app.config import VibeBotConfig
 from app.data import files, manifest
 from app.data.clearing import clear_files
@@ -19,7 +18,7 @@ from app.x.errors import Retryable
 from app.x.refusals import NOTHING_SAID
 from app.x.requester import BATCH
 from app.x_interactor import XInteractor
-from dbs.models import Cursor, DataSet, QuoteComment, TimelinePost
+from dbs.models import DataSet, QuoteComment, TimelinePost
 from dbs.session import Database
 
 log = structlog.get_logger()
@@ -57,15 +56,11 @@ def forget_vanished(db: Database, x: XInteractor, config: VibeBotConfig) -> int:
 
 def _ask_tables(db: Database, x: XInteractor, config: VibeBotConfig, most: int) -> tuple[int, int]:
     with db.transaction() as session:
-        cursor = session.get(Cursor, (config.bot_id, ASKED_TO))
-        ids = _next_in_tables(session, config, cursor.value if cursor else "0", most)
+        ids = _next_in_tables(session, config, cursors.at(session, config.bot_id, ASKED_TO) or "0", most)
     vanished = _ask(db, x, config, ids)
     # Only now, so that a killed process asks again. "0" begins the next round.
-    at = ids[-1] if len(ids) == most else "0"
     with db.transaction() as session:
-        statement = insert(Cursor).values(bot_id=config.bot_id, name=ASKED_TO, value=at, updated_at=clock.now())
-        changed = {"value": statement.excluded.value, "updated_at": statement.excluded.updated_at}
-        session.execute(statement.on_conflict_do_update(index_elements=["bot_id", "name"], set_=changed))
+        cursors.move(session, config.bot_id, ASKED_TO, ids[-1] if len(ids) == most else "0")
     return len(ids), vanished
 
 

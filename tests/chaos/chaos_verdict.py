@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -10,10 +11,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import clock
-from app.local.observer import Observer, duplicates
+from app.local.observer import Observer, Write, duplicates
 from app.local.report import audit
 from app.local.sandboxed import BOT_ID
-from app.reconciliation import ABANDONED_AFTER
+from app.reconciliation import ABANDONED_AFTER, is_a_persons
+from app.text import canonical
 from dbs.models import Checkpoint, Draft, Engagement, Post, TrainingRun
 from dbs.states import DraftState, PostState, RunState
 
@@ -33,6 +35,12 @@ class Witness:
         self.snapshots |= {tuple(row) for row in session.execute(select(Engagement.post_id, Engagement.retrieval_time))}
 
 
+def to_settle(session: Session) -> list[Post]:
+    """Posts that the bot has still to settle. What it tried twice and looked for in vain each time is a person's."""
+    states = [PostState.QUEUED, PostState.SENDING, PostState.UNCONFIRMED]
+    return [post for post in session.scalars(select(Post).where(Post.state.in_(states))) if not is_a_persons(post)]
+
+
 def verdict(session: Session, observer: Observer, witness: Witness, *, since: datetime) -> list[str]:
     """Everything that is wrong; an empty list is a run that was survived.
 
@@ -43,7 +51,18 @@ def verdict(session: Session, observer: Observer, witness: Witness, *, since: da
     wrong = list(found.differences)
     if twice := duplicates(writes):
         wrong.append(f"{twice} text(s) or targets stand at X twice")
-    return [*wrong, *_lost(session, witness), *_stuck(session, since)]
+    return [*wrong, *_given_up(session, writes), *_lost(session, witness), *_stuck(session, since)]
+
+
+def _given_up(session: Session, writes: Sequence[Write]) -> list[str]:
+    """What was left to a person although it stands at X: that would be a post that nobody found."""
+    at_x = {canonical(write.text) for write in writes if write.published}
+    unconfirmed = session.scalars(select(Post).where(Post.state == PostState.UNCONFIRMED))
+    return [
+        f"post {post.post_id} was left to a person and stands at X"
+        for post in unconfirmed
+        if is_a_persons(post) and canonical(post.content) in at_x
+    ]
 
 
 def _lost(session: Session, witness: Witness) -> list[str]:

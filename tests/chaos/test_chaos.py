@@ -20,12 +20,11 @@ import psutil
 import pytest
 from chaos_parts import Chaos, End, chaos_stack
 from chaos_plan import Happening, draw
-from chaos_verdict import Witness, verdict
+from chaos_verdict import Witness, to_settle, verdict
 from sqlalchemy.exc import SQLAlchemyError
 from waiting import becomes, wait_for
 
 from app import clock, loops
-from app.local.report import count
 from app.local.sandboxed import BOT_ID
 from app.schedule import LoopName
 from dbs.session import Database
@@ -110,11 +109,8 @@ def survive(directory: Path, model: Path, *, python_path: Path | None = None) ->
         with db.transaction() as session:
             loops.pause(session, BOT_ID, "the end of the chaos", READING)
 
-        def settled() -> bool:
-            counts = committed(db, lambda session: count(session, BOT_ID))
-            return counts is not None and counts.queued == 0 and counts.unconfirmed == 0
-
-        unsettled = [] if becomes(chaos, SETTLED_WITHIN, settled) else ["posts wait that nobody sends"]
+        settled = becomes(chaos, SETTLED_WITHIN, lambda: committed(db, to_settle) == [])
+        unsettled = [] if settled else ["posts wait that nobody sends"]
         with db.transaction() as session:
             witness.look(session)
             wrong = verdict(session, chaos.observer, witness, since=over)

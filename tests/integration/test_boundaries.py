@@ -40,6 +40,7 @@ GROUND = (
         "app.persona",
         "app.loops",
         "app.leases",
+        "app.cursors",
     ),
     *("app.forgotten", "app.approval", "app.offence", "app.personal_data"),
     *("app.data.files", "app.data.records", "app.data.near"),

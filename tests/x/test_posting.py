@@ -20,7 +20,7 @@ from app.posting import due_posts, queue_drafts, send_post
 from app.reconciliation import reconcile
 from app.x.types import XUser
 from app.x_interactor import XInteractor
-from dbs.models import Bot, Capability, Checkpoint, Draft, Forgotten, Membership, Post
+from dbs.models import Bot, Capability, Checkpoint, Draft, Event, Forgotten, Membership, Post
 from dbs.session import Database
 from dbs.states import DraftState, Kind, PostState
 
@@ -252,11 +252,14 @@ def test_what_took_no_effect_is_sent_once_more_after_two_absent_reads(
     let_time_pass(database)
     assert reconcile(database, x, config) == 1
     assert send_post(database, x, config, post_id) is PostState.UNCONFIRMED
-    for _ in range(3):  # a second unknown outcome is a person's to settle
+    for _ in range(5):  # a second unknown outcome is a person's to settle, who is told once
         let_time_pass(database)
         reconcile(database, x, config)
     assert state(database, post_id) is PostState.UNCONFIRMED
     assert world.posts_received == 2
+    with database.transaction() as session:
+        told = session.scalars(select(Event.subject).where(Event.kind == "post.needs_a_person")).all()
+    assert told == [str(post_id)]
 
 
 def test_a_worker_that_died_while_sending_is_reconciled(
