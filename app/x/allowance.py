@@ -1,7 +1,8 @@
 """Windows and money: what a request may use is reserved before it leaves, and settled when its answer is in.
 
-Both are short transactions. Reserving locks the bot's row (so that two workers never spend the same dollar) and the
-windows of the end-point (so that they never use the same request); nothing is locked while the request is under way.
+Both are short transactions that lock the bot's row (so that two workers never spend the same dollar, and what is under
+way stands still while it is counted) and the windows of the end-point (so that they never use the same request);
+nothing is locked while the request is under way.
 """
 
 from __future__ import annotations
@@ -120,6 +121,8 @@ class SharedAllowance:
             entry.outcome = settlement.outcome
             entry.wall_ms = settlement.wall_ms
             session.flush()
+            # A request reserved between counting what is under way and correcting the windows would be in neither.
+            self._lock_bot(session)
             now = clock.now()
             if not settlement.delivered:
                 windows.give_back(session, account, endpoint, reservation.at, now)

@@ -115,6 +115,25 @@ def test_threads_that_reserve_and_settle_never_pass_more_than_x_allows(database,
     assert window(database).allowed == 40
 
 
+def test_a_request_reserved_while_the_headers_of_another_are_read_is_not_forgotten(database, bot, monkeypatch):
+    """The first reading of a window counts what is under way: who reserves at that moment waits for the new count."""
+    allowed = allowance(database)
+    reservation = allowed.reserve(HOME, FREE)
+    count, late = SharedAllowance._under_way, threading.Thread(target=lambda: allowed.reserve(HOME, FREE))
+
+    def count_and_let_another_come(self, session, endpoint, now):
+        counted = count(self, session, endpoint, now)
+        monkeypatch.setattr(SharedAllowance, "_under_way", count)
+        late.start()
+        late.join(0.5)
+        return counted
+
+    monkeypatch.setattr(SharedAllowance, "_under_way", count_and_let_another_come)
+    allowed.settle(reservation, settled(rate(40, 39, minutes=30)))
+    late.join()
+    assert window(database).remaining == 38
+
+
 def test_an_empty_window_says_when_it_is_full_again_and_then_is(database, bot):
     set_window(database, remaining=0, minutes=10)
     with pytest.raises(errors.RateLimited) as caught:
