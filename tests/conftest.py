@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 from scripted_x import ScriptedX
 from sqlalchemy import create_engine, text
@@ -35,11 +37,14 @@ os.environ |= {"X_BASE_URL": "http://127.0.0.1:1", "EXPLORER_CLOCK": "wall", "X_
 
 @pytest.fixture(scope="module", autouse=True)
 def _own_environment() -> Iterator[None]:
-    """What a file's tests adopt from a stack that they run (`app/environment.py`) does not reach the next file's."""
-    before = dict(os.environ)
+    """What a file's tests adopt from a stack that they run (`app/environment.py`) does not reach the next file's, nor
+    does a log (`app/logs.py`) into a stream that pytest has closed by then.
+    """
+    before, root = dict(os.environ), logging.getLogger()
     yield
     os.environ.clear()
     os.environ.update(before)
+    root.handlers = [it for it in root.handlers if not isinstance(it.formatter, structlog.stdlib.ProcessorFormatter)]
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from app.local.observer import Observer, Write, duplicates
@@ -153,7 +154,7 @@ def conversations(session: Session, bot_id: str, limit: int) -> list[dict[str, A
         select(Engagement)
         .where(Engagement.bot_id == bot_id)
         .order_by(Engagement.post_id, Engagement.retrieval_time.desc())
-        .distinct(Engagement.post_id)
+        .ext(distinct_on(Engagement.post_id))
         .subquery()
     )
     earned = (

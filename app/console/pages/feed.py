@@ -12,6 +12,7 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import Response
 from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from app.console.rendering import bot_of, render
@@ -143,7 +144,7 @@ def _newest_counts(session: Session, post_ids: Sequence[uuid.UUID]) -> dict[uuid
     rows = session.scalars(
         select(Engagement)
         .where(Engagement.post_id.in_(post_ids))
-        .distinct(Engagement.post_id)
+        .ext(distinct_on(Engagement.post_id))
         .order_by(Engagement.post_id, Engagement.retrieval_time.desc())
     )
     return {row.post_id: row for row in rows}
