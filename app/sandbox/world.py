@@ -76,7 +76,7 @@ class World:
         self._reactions: dict[int, Reactions] = {}
         self._blocked: dict[int, int] = {}
         self.now, self.until = self.born, 0
-        self.tick()
+        self._come_up_to_now(history=True)
         for post, deleted_ms in store.posts():
             self._take_in(post)
             if deleted_ms is not None:
@@ -84,11 +84,14 @@ class World:
 
     def tick(self) -> None:
         """Let the world come up to now. Time never goes back in it."""
+        self._come_up_to_now(history=False)
+
+    def _come_up_to_now(self, *, history: bool) -> None:
         self.now = max(self.now, clock.now())
         self.until = snowflake(self.now, ALL_LOW_BITS)
         start = self.born - timedelta(hours=self.community.file.history_hours)
         for post in self.community.posts_until(start, self.now):
-            self.shelf.add(post, mentions(post.text))
+            self.shelf.add(post, later=history)
 
     # --- what there is ---
 
@@ -221,13 +224,13 @@ class World:
         """Shelve an own post with everything that it will ever earn."""
         parent = self.shelf.by_id.get(post.target) if post.target else None
         reactions = self.community.react(post, parent, self.own, self._blocked)
-        self.shelf.add(post, mentions(post.text))
+        self.shelf.add(post)
         self.own.append(post)
         self._said[text_hash(post.text)].append(post)
         self._reactions[post.id] = reactions
         for answer in reactions.written:
             if answer.id not in self.shelf.by_id:
-                self.shelf.add(answer, mentions(answer.text))
+                self.shelf.add(answer)
         for ms, user in zip(reactions.blocks.times, reactions.blocks.users, strict=True):
             self._blocked[user] = min(ms, self._blocked.get(user, ms))
 
