@@ -135,7 +135,7 @@ class World:
     def counts_at(self, post: Post, at: datetime) -> Counts:
         """What a post had earned by a moment."""
         at = min(at, self.now)
-        ms, until, reactions = to_ms(at), snowflake(at, ALL_LOW_BITS), self._of(post)
+        ms, until, reactions = to_ms(at), snowflake(at, ALL_LOW_BITS), self.reactions(post)
         likes = reactions.likes.count(ms)
         reposts = reactions.reposts.count(ms) + self._alive("repost", post.id, until)
         replies, quotes = self._alive("reply", post.id, until), self._alive("quote", post.id, until)
@@ -149,17 +149,23 @@ class World:
 
     def likers(self, post: Post) -> list[int]:
         """Who liked a post, the latest first; as many as its count of likes."""
-        return self._of(post).likes.until(to_ms(self.now))
+        return self.reactions(post).likes.until(to_ms(self.now))
 
     def reposters(self, post: Post) -> list[int]:
         """Who reposted a post; as many as its count of reposts."""
         shown = [p.author for p in self.visible(self.shelf.answering("repost", post.id))]
-        return shown[::-1] + self._of(post).reposts.until(to_ms(self.now))
+        return shown[::-1] + self.reactions(post).reposts.until(to_ms(self.now))
 
-    def _of(self, post: Post) -> Reactions:
+    def reactions(self, post: Post) -> Reactions:
+        """All that a post will ever earn."""
         if post.id not in self._reactions:
             self._reactions[post.id] = Reactions() if post.kind == "repost" else self.community.member_reactions(post)
         return self._reactions[post.id]
+
+    def blocked_by_now(self) -> list[int]:
+        """Accounts that block the bot."""
+        now = to_ms(self.now)
+        return [user for user, ms in self._blocked.items() if ms <= now]
 
     def _own_reactions(self) -> list[Reactions]:
         return [self._reactions[post.id] for post in self.own]
