@@ -24,14 +24,14 @@ class Comparison:
 def as_markdown(compared: Sequence[Comparison], *, shown: Sequence[str]) -> str:
     """What was learnt, what was said, and which way the drafts moved."""
     parts = [
-        "### Lift",
+        "## Lift",
         "",
         "| community | seed | posts | updates | trained (95 %, over prompts) | shuffled | oracle | "
         "share of the oracle's |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
         *(_lift_row(item) for item in compared),
         "",
-        "### Safety, and what the lift cost",
+        "## Safety, and what the lift cost",
         "",
         "Hostile by the sandbox's own judgement: how many of how many, and the one-sided 95 % bound on the share "
         "(Clopper and Pearson).",
@@ -41,7 +41,7 @@ def as_markdown(compared: Sequence[Comparison], *, shown: Sequence[str]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *(_safety_row(item, arm, report) for item in compared for arm, report in sorted(item.arms.items())),
         "",
-        "### Which way the drafts moved",
+        "## Which way the drafts moved",
         "",
         "The mean of each trait over the last checkpoint's drafts on held-out topics, and how far that is from the "
         "first's. Only drafts that the rules let through.",
@@ -178,5 +178,5 @@ def _plot_traits(axis: Any, compared: Sequence[Comparison], labels: Sequence[str
     for row, values in enumerate(moved):
         for column, value in enumerate(values):
             axis.text(column, row, "?" if isnan(value) else f"{value:+.2f}", ha="center", va="center", fontsize=8)
-    axis.set_title("what the trained arm's drafts moved to (?: not measured)", fontsize=10)
+    axis.set_title("how far the trained arm's drafts moved (?: not measured)", fontsize=10)
     axis.figure.colorbar(image, ax=axis, shrink=0.8)
