@@ -47,7 +47,7 @@ def _judged(world: World, post: Post) -> dict[str, Any]:
     return {
         "id": str(post.id),
         "kind": post.kind,
-        "traits": world.community.truth(draft).traits,
+        "traits": world.community.traits(draft),
         "replies": _count(written, "reply"),
         "quotes": _count(written, "quote"),
         "angry_replies": _count((answer for answer in written if answer.stance < 0), "reply"),
