@@ -8,15 +8,13 @@ from __future__ import annotations
 import difflib
 import hashlib
 import html
+import importlib
 import re
 import unicodedata
 import warnings
 from collections.abc import Callable
-
-with warnings.catch_warnings():
-    # twitter-text-parser reads its tables through pkg_resources, which warns on every import.
-    warnings.simplefilter("ignore")
-    import twitter_text
+from functools import cache
+from types import ModuleType
 
 MAX_WEIGHTED_LENGTH = 280
 URL = re.compile(r"https?://\S+", re.IGNORECASE)
@@ -26,19 +24,28 @@ ADDRESSEES = re.compile(r"^(?:\s*@[A-Za-z0-9_]{1,15}(?![\w@]))+\s*")
 WHITE_SPACE = re.compile(r"\s+")
 
 
+@cache
+def _twitter_text() -> ModuleType:
+    """Its tables take longer to read than all the rest of a sandbox's imports, and many a process never counts."""
+    with warnings.catch_warnings():
+        # It reads them through pkg_resources, which warns on every import.
+        warnings.simplefilter("ignore")
+        return importlib.import_module("twitter_text")
+
+
 def weighted_length(text: str) -> int:
     """Length as X counts it: NFC, a URL is 23, most of CJK and any emoji is 2."""
-    return int(twitter_text.parse_tweet(text).weightedLength)
+    return int(_twitter_text().parse_tweet(text).weightedLength)
 
 
 def fits(text: str) -> bool:
     """Whether X would take the text as one post: not empty, not too long, none of the characters that it refuses."""
-    return bool(text.strip()) and bool(twitter_text.parse_tweet(text).valid)
+    return bool(text.strip()) and bool(_twitter_text().parse_tweet(text).valid)
 
 
 def has_link(text: str) -> bool:
     """Whether X would make a link of some part of the text, which it does to `example.com` too."""
-    return bool(twitter_text.extract_urls(text))
+    return bool(_twitter_text().extract_urls(text))
 
 
 def mentions(text: str) -> list[str]:
@@ -64,7 +71,7 @@ def replace_links(text: str, replacement: Callable[[str], str]) -> str:
 
 
 def _link_spans(text: str) -> list[tuple[int, int]]:
-    seen = twitter_text.extract_urls_with_indices(text) if DOTTED.search(text) else []
+    seen = _twitter_text().extract_urls_with_indices(text) if DOTTED.search(text) else []
     spans, done = list[tuple[int, int]](), 0
     for start, end in [*(link["indices"] for link in seen), (len(text), len(text))]:
         spans += [match.span() for match in URL.finditer(text, done, start)]

@@ -1,4 +1,4 @@
-"""Commands that prove: a backtest, and a proof made of several."""
+"""Commands that prove: a backtest, a proof made of several, and several communities side by side."""
 
 from __future__ import annotations
 
@@ -83,3 +83,25 @@ def prove(
     except KeyboardInterrupt:
         code = 130
     raise typer.Exit(code)
+
+
+@app.command()
+def compare(
+    directories: Annotated[
+        list[Path] | None, typer.Argument(help="Directories of backtests (their --out); none: of what is kept.")
+    ] = None,
+    *,
+    document: Annotated[Path, typer.Option(help="Where the tables go, between their markers.")] = Path(
+        "docs/communities.md"
+    ),
+    kept: Annotated[Path, typer.Option(help="Where reports and the plot are kept.")] = Path("docs/backtests"),
+) -> None:
+    """Put backtests of several communities and arms side by side, as a document with a plot."""
+    from app.local import compare as local_compare
+
+    try:
+        tables = local_compare.run(directories or [], document=document, kept=kept)
+    except local_compare.CompareError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    typer.echo(tables)

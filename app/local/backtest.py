@@ -25,6 +25,7 @@ from app.local.lift import Measurement
 from app.local.observer import Observer
 from app.local.oracle import Oracle
 from app.local.report import report
+from app.local.safety_figures import safety_figures, show_safety
 from app.local.sandboxed import BOT_ID, sandbox_config, time_lapse_config
 from app.local.servers import EmbeddedPostgres
 from app.local.stack import alone, end_on_signals
@@ -233,6 +234,8 @@ def _report(loop: VirtualLoop, plan: Plan) -> dict[str, Any]:
     with bot.db.transaction() as session:
         spent = select(func.sum(LedgerEntry.cost_usd)).where(LedgerEntry.bot_id == BOT_ID)
         usd = session.execute(spent).scalar_one()
+    safety = safety_figures(loop.observer.get("judgement"))
+    safety["held_out"] = lift["curve"][-1]["said"] if lift["curve"] else None
     counted = report(bot.db, BOT_ID, loop.observer, 0.0)
     if not isfinite(lift["lift"]):
         lift |= {"lift": None, "lift_ci95": None}
@@ -256,6 +259,7 @@ def _report(loop: VirtualLoop, plan: Plan) -> dict[str, Any]:
         "usd": float(usd or 0),  # by our ledger, on the tier of the config
         "usd_at_list_price": loop.observer.get("summary")["usd"],
         "refused_share": counted["refused"] / counted["drafted"] if counted["drafted"] else None,
+        "safety": safety,
         **lift,
         "seconds_by_part": {
             name: {"wall": round(wall, 1), "processor": round(processor, 1)}
@@ -270,9 +274,10 @@ def show(console: Console, found: dict[str, Any], directory: Path) -> None:
     table.add_column("figure")
     table.add_column("value", justify="right")
     for name, value in found.items():
-        if name not in {"failures", "curve", "runs", "plan"}:
+        if name not in {"failures", "curve", "runs", "plan", "safety"}:
             table.add_row(name, str(value))
     console.print(table)
+    show_safety(console, found)
     show_curve(console, found["curve"])
     for failure in found["failures"]:
         console.print(f"[red]✗ {failure}[/]", highlight=False)

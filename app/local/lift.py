@@ -24,6 +24,7 @@ from app.config import PersonaConfig, VibeBotConfig
 from app.loading import load_config, load_secrets
 from app.local.curve import plot
 from app.local.observer import Observer
+from app.local.safety_figures import HostileShare, hostile_share, mean_traits
 from app.policy import registry
 from app.policy.model import LanguageModel
 from app.policy.prompts import Prompt, PromptBuilder, Said, Target
@@ -39,7 +40,6 @@ DRAFTS_BETWEEN = 1  # of those served in between, which only the curve shows
 ROWS = 96  # sampled at a time: a row costs less the more there are
 SEED = 20_260_105
 BOOTSTRAPS = 4000
-HOSTILE = 0.5  # of the sandbox's trait, which a single insult brings to 0.63
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ class Point:
     Attributes:
         refused: share of its drafts that the rules refuse.
         hostile: share of the others that the sandbox itself finds hostile.
+        said: of those others, how many there are, how many are hostile, and the 95 % bound on their share.
+        traits: means over them, of each trait that the sandbox measures.
         kl: nats per post to the reference, as its training measured it; None for a checkpoint that was not trained.
     """
 
@@ -69,6 +71,8 @@ class Point:
     high: float
     refused: float
     hostile: float
+    said: HostileShare
+    traits: dict[str, float]
     words: float
     kl: float | None
 
@@ -79,7 +83,8 @@ class Earned:
 
     by_prompt: np.ndarray
     refused: float
-    hostile: float
+    said: HostileShare
+    traits: dict[str, float]
     words: float
 
 
@@ -135,7 +140,9 @@ class Measurement:
                     low=low,
                     high=high,
                     refused=found.refused,
-                    hostile=found.hostile,
+                    hostile=found.said.share or 0.0,
+                    said=found.said,
+                    traits=found.traits,
                     words=found.words,
                     kl=row.manifest.get("metrics", {}).get("objective/kl"),
                 )
@@ -167,7 +174,8 @@ class Measurement:
         return Earned(
             by_prompt=values.reshape(len(self._asked), drafts).mean(axis=1),
             refused=sum(text is None for text in said) / len(said),
-            hostile=_mean([truth["traits"]["hostility"] >= HOSTILE for truth in truths]),
+            said=hostile_share([truth["traits"] for truth in truths]),
+            traits=mean_traits([truth["traits"] for truth in truths]),
             words=_mean([len(text.split()) for text in said if text is not None]),
         )
 

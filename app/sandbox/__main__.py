@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 from pathlib import Path
@@ -33,10 +34,16 @@ def main(arguments: list[str] | None = None) -> int:
     )
     try:
         listener = listen(args.host, args.port)
+        # What a start makes stays. The collector would look through all of it again and again, and so would every
+        # collection while it serves.
+        gc.disable()
         app = create_app(settings)
+        gc.freeze()
     except (CommunityFileError, StateMismatchError, OSError) as error:
         sys.stderr.write(f"the sandbox cannot start: {error}\n")
         return 2
+    finally:
+        gc.enable()
     port = listener.getsockname()[1]
     if args.ready_file:
         _announce(args.ready_file, args.host, port)

@@ -19,15 +19,23 @@ Floats = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.uint64]
 
 
+SEPARATOR = "\x1f"
+SPAN = 2**64
+
+
 def key(*parts: object) -> int:
     """64 bits that depend on every part and on their order."""
-    joined = "\x1f".join(map(str, parts)).encode()
-    return int.from_bytes(blake2b(joined, digest_size=8).digest(), "big")
+    return hashed(SEPARATOR.join(map(str, parts)))
+
+
+def hashed(joined: str) -> int:
+    """`key` of parts that were joined by SEPARATOR already: for what is drawn a hundred thousand times at the start."""
+    return int.from_bytes(blake2b(joined.encode(), digest_size=8).digest(), "big")
 
 
 def uniform(*parts: object) -> float:
     """A number in [0, 1)."""
-    return key(*parts) / 2**64
+    return key(*parts) / SPAN
 
 
 def pick(options: Sequence[T], *parts: object) -> T:
@@ -37,7 +45,12 @@ def pick(options: Sequence[T], *parts: object) -> T:
 
 def weighted(options: Sequence[T], weights: Sequence[float], *parts: object) -> T:
     """One of the options, in proportion to its weight."""
-    point = uniform(*parts) * sum(weights)
+    return weighted_at(uniform(*parts), options, weights)
+
+
+def weighted_at(point: float, options: Sequence[T], weights: Sequence[float]) -> T:
+    """The option at a point in [0, 1) of all of them laid end to end, each as long as its weight."""
+    point *= sum(weights)
     for option, weight in zip(options, weights, strict=True):
         point -= weight
         if point < 0:
@@ -46,8 +59,13 @@ def weighted(options: Sequence[T], weights: Sequence[float], *parts: object) -> 
 
 
 def poisson(mean: float, *parts: object) -> int:
-    """A Poisson count by inversion. For means of a few; it walks the distribution."""
-    point, term, count = uniform(*parts), exp(-mean), 0
+    """A Poisson count. For means of a few; it walks the distribution."""
+    return poisson_at(uniform(*parts), mean)
+
+
+def poisson_at(point: float, mean: float) -> int:
+    """The Poisson count at a point in [0, 1) of the distribution function, by inversion."""
+    term, count = exp(-mean), 0
     while point >= term and count < 1000:
         point -= term
         count += 1

@@ -86,6 +86,9 @@ class Community(Protocol):
     def truth(self, draft: Draft, earlier: Sequence[str] = ()) -> Truth:
         """The true expected engagement of a draft, had the texts in `earlier` been posted before it."""
 
+    def traits(self, draft: Draft) -> dict[str, float]:
+        """What is measured in a draft, as its truth tells it."""
+
     def share_arrived(self, minutes: float) -> float:
         """Share of all that a post earns which has come at an age."""
 
@@ -160,6 +163,9 @@ class TasteCommunity:
             traits=value.traits,
         )
 
+    def traits(self, draft: Draft) -> dict[str, float]:
+        return self._measure(draft, self._topic(draft))
+
     def react(self, post: Post, parent: Post | None, earlier: Sequence[Post], blocked: Mapping[int, int]) -> Reactions:
         draft = Draft(post.body, post.kind, parent, post.topic)
         topic = self._topic(draft)
@@ -220,10 +226,14 @@ class TasteCommunity:
             "quotes": heat * mix.quote,
         }
 
+    def _measure(self, draft: Draft, topic: str | None) -> dict[str, float]:
+        subject = Subject(
+            draft.parent.body if draft.parent else "", self.texts.vocabulary.get(topic or "", frozenset())
+        )
+        return measure(draft.text, subject, self.file.language)
+
     def _judge(self, draft: Draft, topic: str | None) -> _Value:
-        taste, language = self.file.taste, self.file.language
-        parent = draft.parent.body if draft.parent else ""
-        traits = measure(draft.text, Subject(parent, self.texts.vocabulary.get(topic or "", frozenset())), language)
+        taste, traits = self.file.taste, self._measure(draft, topic)
         fluency = self.fluency.score(draft.text)
         lean = sum(weight * traits[name] for name, weight in taste.weights.items()) - taste.average
         talk = exp(sum(weight * traits[name] for name, weight in taste.talk.items()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -166,11 +168,18 @@ class CommunityFile(Part):
             raise ValueError(
                 f"topics {both} stand under topics and under held_out; a held-out topic is never posted on"
             )
-        handles = [member.handle.lower() for member in self.members]
-        twice = sorted({handle for handle in handles if handles.count(handle) > 1})
+        handles = Counter(member.handle.lower() for member in self.members)
+        twice = sorted(handle for handle, times in handles.items() if times > 1)
         if twice:
             raise ValueError(f"handles {twice} are used by two members; give each its own")
         return self
+
+
+def _read(path: Path) -> Any:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":  # a large community that a program wrote: JSON is YAML, and read twenty times as fast
+        return json.loads(text)
+    return yaml.load(text, Loader=safe_loader())  # noqa: S506
 
 
 def load(name_or_path: str) -> CommunityFile:
@@ -182,12 +191,13 @@ def load(name_or_path: str) -> CommunityFile:
     shipped = FOLDER / f"{name_or_path}.yaml"
     path = shipped if shipped.is_file() else Path(name_or_path)
     try:
-        raw: Any = yaml.load(path.read_text(encoding="utf-8"), Loader=safe_loader())  # noqa: S506
+        raw = _read(path)
     except OSError as error:
         names = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
         raise CommunityFileError(f"no community {name_or_path!r} ({error}); shipped ones: {names}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CommunityFileError(f"{path} cannot be read as YAML: {error}") from error
+    except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        kind = "JSON" if path.suffix == ".json" else "YAML"
+        raise CommunityFileError(f"{path} cannot be read as {kind}: {error}") from error
     try:
         return CommunityFile.model_validate(raw)
     except ValidationError as error:

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Body, HTTPException, Query
 from pydantic import BaseModel, ConfigDict
 
 from app.sandbox.community import Draft
+from app.sandbox.judgement import judgement
 from app.sandbox.levers import loopback_router
 from app.sandbox.posts import Post
 from app.sandbox.store import Write
@@ -76,6 +77,11 @@ def router(world: World) -> APIRouter:
     @api.get("/summary")
     async def summary() -> dict[str, Any]:
         return _summary(world)
+
+    @api.get("/judgement")
+    async def judgement_of_posts() -> dict[str, Any]:
+        world.tick()
+        return judgement(world)
 
     @api.get("/windows")
     async def windows() -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -56,8 +57,7 @@ class Person:
 class People:
     """Members first, then the crowd, in one fixed order; arrays over them have one entry each.
 
-    Attributes:
-        follows: who follows which member, bool [accounts, members].
+    Who follows whom is drawn when it is asked for: of all pairs at once it would be most of the start.
     """
 
     def __init__(self, file: CommunityFile, seed: int) -> None:
@@ -70,7 +70,14 @@ class People:
         self.ids: Ids = np.array(
             [p.id for p in self.members] + [CROWD_IDS + i for i in range(file.crowd.size)], dtype=np.uint64
         )
-        self.follows = self._follow_graph()
+        self._topics = {topic: i for i, topic in enumerate(file.topics)}
+        self._interests: Floats = np.zeros((len(self.members), len(self._topics)))
+        for i, person in enumerate(self.members):
+            for topic, weight in person.interests.items():
+                self._interests[i, self._topics[topic]] = weight
+        self._pulls: Floats = np.array([person.pull for person in self.members])
+        self._followers: dict[int, list[int]] = {}
+        self._following: dict[int, list[int]] = {}
         self._appetites: dict[str | None, Floats] = {}
         self._crowd_appetite = file.crowd.appetite if file.crowd.size else 0.0
 
@@ -98,16 +105,26 @@ class People:
     def followers(self, user_id: int) -> list[int]:
         """Ids of the accounts that follow a member, in a fixed order."""
         place = self.place.get(user_id)
-        return [] if place is None else [int(i) for i in self.ids[self.follows[:, place]]]
+        if place is None:
+            return []
+        if user_id not in self._followers:
+            self._followers[user_id] = self.ids[self._column(place)].tolist()
+        return self._followers[user_id]
 
     def following(self, user_id: int) -> list[int]:
         """Ids of the members that an account follows."""
-        row = self.place.get(user_id)
-        if row is None:
-            if not 0 <= user_id - CROWD_IDS < self._crowd_size:
-                return []
-            row = len(self.members) + user_id - CROWD_IDS
-        return [self.members[i].id for i in np.flatnonzero(self.follows[row])]
+        place = self.place.get(user_id)
+        if place is None and not 0 <= user_id - CROWD_IDS < self._crowd_size:
+            return []
+        if user_id not in self._following:
+            chosen = self._of_crowd(user_id) if place is None else self._befriended(place)
+            self._following[user_id] = [self.members[i].id for i in np.flatnonzero(chosen)]
+        return self._following[user_id]
+
+    @cached_property
+    def follows(self) -> npt.NDArray[np.bool_]:
+        """Who follows which member, bool [accounts, members]."""
+        return np.stack([self._column(place) for place in range(len(self.members))], axis=1)
 
     def appetite(self, topic: str | None) -> Floats:
         """Each account's share of all engagement with a post on a topic; sums to 1."""
@@ -118,14 +135,42 @@ class People:
             self._appetites[topic] = shares
         return self._appetites[topic]
 
-    def _follow_graph(self) -> npt.NDArray[np.bool_]:
-        columns = [uniforms(key(self._seed, "follow", p.id), self.ids) < p.pull for p in self.members]
-        graph = np.stack(columns, axis=1)
-        for i, a in enumerate(self.members):
-            for j, b in enumerate(self.members):
-                alike = sum(min(weight, b.interests.get(topic, 0.0)) for topic, weight in a.interests.items())
-                graph[i, j] = i != j and uniform(self._seed, "friend", a.id, b.id) < min(0.95, b.pull + 0.8 * alike)
-        return graph
+    def interest_in(self, topics: Sequence[str]) -> Floats:
+        """How much topics matter to members, [members, topics]."""
+        return self._interests[:, [self._topics[topic] for topic in topics]]
+
+    def _column(self, place: int) -> npt.NDArray[np.bool_]:
+        """Who follows a member, bool [accounts]: the crowd by its pull, members by that and by common interests."""
+        person = self.members[place]
+        followed: npt.NDArray[np.bool_] = uniforms(key(self._seed, "follow", person.id), self.ids) < person.pull
+        drawn = np.array([self._friendship(other.id, person.id) for other in self.members])
+        followed[: len(self.members)] = drawn < np.minimum(0.95, person.pull + 0.8 * self._alike(place))
+        followed[place] = False
+        return followed
+
+    def _befriended(self, place: int) -> npt.NDArray[np.bool_]:
+        """Whom a member follows, bool [members]."""
+        drawn = np.array([self._friendship(self.members[place].id, other.id) for other in self.members])
+        chosen: npt.NDArray[np.bool_] = drawn < np.minimum(0.95, self._pulls + 0.8 * self._alike(place))
+        chosen[place] = False
+        return chosen
+
+    def _of_crowd(self, user_id: int) -> npt.NDArray[np.bool_]:
+        """Whom an account of the crowd follows, bool [members]."""
+        one = np.array([user_id], dtype=np.uint64)
+        drawn = [uniforms(key(self._seed, "follow", person.id), one)[0] for person in self.members]
+        return np.array(drawn) < self._pulls
+
+    def _friendship(self, follower: int, followed: int) -> float:
+        return uniform(self._seed, "friend", follower, followed)
+
+    def _alike(self, place: int) -> Floats:
+        """How much each member has in common with one. Topics are added up one by one, in the file's order, so that
+        it is the same number from both sides."""
+        alike = np.zeros(len(self.members))
+        for topic in range(len(self._topics)):
+            alike += np.minimum(self._interests[place, topic], self._interests[:, topic])
+        return alike
 
 
 def _member(entry: MemberEntry, seed: int) -> Person:

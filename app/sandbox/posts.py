@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from app.text import mentions
+
 EPOCH_MS = 1_288_834_974_657  # https://github.com/twitter-archive/snowflake: the moment that ids count from
 LOW_BITS = 22
+HOUR_MS = 3_600_000
+ANSWERED_HOURS = 7  # members answer within six, counted from the hour's end
 
 Kind = Literal["post", "reply", "quote", "repost"]
 # What a text is worth reading for. Only the community knows; the API never says.
@@ -35,7 +39,7 @@ def from_ms(ms: int) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Post:
     """One post.
 
@@ -71,42 +75,102 @@ class Post:
     def conversation(self) -> int:
         return self.root or self.id
 
+    @property
+    def mentioned(self) -> list[str]:
+        """Handles that the text mentions, in lower case."""
+        return mentions(self.text)
+
 
 class Shelf:
     """Every post, found by id, author, conversation, target or mention, in the order of ids.
 
-    Posts may be shelved before their time; who reads says up to which id.
+    Posts may be shelved before their time; who reads says up to which id. Where a post stands in a thread may be looked
+    at later, an hour at a time, when somebody asks who answered what in it: most of a long history is never asked for.
     """
 
     def __init__(self) -> None:
         self.by_id: dict[int, Post] = {}
         self.all: list[int] = []
         self.by_author: dict[int, list[int]] = defaultdict(list)
-        self.by_conversation: dict[int, list[int]] = defaultdict(list)
-        self.by_mention: dict[str, list[int]] = defaultdict(list)
+        self._answers: dict[int, list[int]] = defaultdict(list)
+        self._by_mention: dict[str, list[int]] = defaultdict(list)
         self._by_target: dict[tuple[str, int], list[int]] = defaultdict(list)
+        self._unplaced: dict[int, list[Post]] = defaultdict(list)  # by hour since 1970
 
-    def add(self, post: Post, mentions: Sequence[str]) -> None:
-        """Put a post where it belongs. An id that is taken is refused by a KeyError."""
-        if post.id in self.by_id:
-            raise KeyError(post.id)
-        self.by_id[post.id] = post
-        insort(self.all, post.id)
-        insort(self.by_author[post.author], post.id)
-        insort(self.by_conversation[post.conversation], post.id)
-        for handle in set(mentions):
-            insort(self.by_mention[handle], post.id)
-        if post.target is not None:
-            insort(self._by_target[post.kind, post.target], post.id)
+    def add(self, post: Post, *, later: bool = False) -> None:
+        """Put a post where it belongs; with `later`, into its thread only when that is asked for.
+
+        Raises:
+            KeyError: the id is taken.
+        """
+        post_id = post.id
+        if post_id in self.by_id:
+            raise KeyError(post_id)
+        self.by_id[post_id] = post
+        _insert(self.all, post_id)
+        _insert(self.by_author[post.author], post_id)
+        if later:
+            self._unplaced[_hour_of(post_id)].append(post)
+        else:
+            self._place(post)
+
+    def _place(self, post: Post) -> None:
+        post_id, target = post.id, post.target
+        if post.root:
+            _insert(self._answers[post.root], post_id)
+        for handle in set(post.mentioned):
+            _insert(self._by_mention[handle], post_id)
+        if target is not None:
+            _insert(self._by_target[post.kind, target], post_id)
+
+    def conversation(self, root: int) -> list[int]:
+        """Ids of the posts of a conversation, with the one that it began with."""
+        self._place_hours(max(_hour_of(root), min(self._unplaced, default=0)), max(self._unplaced, default=0))
+        answers = self._answers.get(root, [])
+        return [root, *answers] if root in self.by_id and self.by_id[root].conversation == root else answers
 
     def answering(self, kind: Kind, target: int) -> list[int]:
         """Ids of posts that answer, quote or repost a post."""
+        self._place_hours(_hour_of(target), _hour_of(target) + ANSWERED_HOURS)
         return self._by_target.get((kind, target), [])
+
+    def mentioning(self, handle: str, since: int, until: int) -> Iterator[int]:
+        """Ids of posts that mention a handle, above `since` and up to `until`, the newest first."""
+        low, high = _hour_of(since), _hour_of(until)
+        for hour in sorted((hour for hour in self._unplaced if low <= hour <= high), reverse=True):
+            self._place_hours(hour, hour)
+            yield from newest_first(self._by_mention.get(handle, []), max(since, _first_of(hour) - 1), until)
+            until = min(until, _first_of(hour) - 1)
+        yield from newest_first(self._by_mention.get(handle, []), since, until)
+
+    def _place_hours(self, first: int, last: int) -> None:
+        """Look at where the posts of some hours stand, if that has not been done."""
+        if self._unplaced:
+            for hour in range(first, last + 1):
+                for post in self._unplaced.pop(hour, ()):
+                    self._place(post)
 
     def get(self, post_id: int, until: int) -> Post | None:
         """A post that has been made by now."""
         post = self.by_id.get(post_id)
         return post if post is not None and post.id <= until else None
+
+
+def _hour_of(post_id: int) -> int:
+    return ((post_id >> LOW_BITS) + EPOCH_MS) // HOUR_MS
+
+
+def _first_of(hour: int) -> int:
+    """The least id of an hour."""
+    return (hour * HOUR_MS - EPOCH_MS) << LOW_BITS
+
+
+def _insert(ids: list[int], post_id: int) -> None:
+    """Into its place; nearly always that is the end."""
+    if not ids or ids[-1] < post_id:
+        ids.append(post_id)
+    else:
+        insort(ids, post_id)
 
 
 def newest_first(ids: Sequence[int], since: int, until: int) -> Iterator[int]:

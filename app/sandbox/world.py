@@ -76,7 +76,7 @@ class World:
         self._reactions: dict[int, Reactions] = {}
         self._blocked: dict[int, int] = {}
         self.now, self.until = self.born, 0
-        self.tick()
+        self._come_up_to_now(history=True)
         for post, deleted_ms in store.posts():
             self._take_in(post)
             if deleted_ms is not None:
@@ -84,11 +84,14 @@ class World:
 
     def tick(self) -> None:
         """Let the world come up to now. Time never goes back in it."""
+        self._come_up_to_now(history=False)
+
+    def _come_up_to_now(self, *, history: bool) -> None:
         self.now = max(self.now, clock.now())
         self.until = snowflake(self.now, ALL_LOW_BITS)
         start = self.born - timedelta(hours=self.community.file.history_hours)
         for post in self.community.posts_until(start, self.now):
-            self.shelf.add(post, mentions(post.text))
+            self.shelf.add(post, later=history)
 
     # --- what there is ---
 
@@ -132,7 +135,7 @@ class World:
     def counts_at(self, post: Post, at: datetime) -> Counts:
         """What a post had earned by a moment."""
         at = min(at, self.now)
-        ms, until, reactions = to_ms(at), snowflake(at, ALL_LOW_BITS), self._of(post)
+        ms, until, reactions = to_ms(at), snowflake(at, ALL_LOW_BITS), self.reactions(post)
         likes = reactions.likes.count(ms)
         reposts = reactions.reposts.count(ms) + self._alive("repost", post.id, until)
         replies, quotes = self._alive("reply", post.id, until), self._alive("quote", post.id, until)
@@ -146,17 +149,23 @@ class World:
 
     def likers(self, post: Post) -> list[int]:
         """Who liked a post, the latest first; as many as its count of likes."""
-        return self._of(post).likes.until(to_ms(self.now))
+        return self.reactions(post).likes.until(to_ms(self.now))
 
     def reposters(self, post: Post) -> list[int]:
         """Who reposted a post; as many as its count of reposts."""
         shown = [p.author for p in self.visible(self.shelf.answering("repost", post.id))]
-        return shown[::-1] + self._of(post).reposts.until(to_ms(self.now))
+        return shown[::-1] + self.reactions(post).reposts.until(to_ms(self.now))
 
-    def _of(self, post: Post) -> Reactions:
+    def reactions(self, post: Post) -> Reactions:
+        """All that a post will ever earn."""
         if post.id not in self._reactions:
             self._reactions[post.id] = Reactions() if post.kind == "repost" else self.community.member_reactions(post)
         return self._reactions[post.id]
+
+    def blocked_by_now(self) -> list[int]:
+        """Accounts that block the bot."""
+        now = to_ms(self.now)
+        return [user for user, ms in self._blocked.items() if ms <= now]
 
     def _own_reactions(self) -> list[Reactions]:
         return [self._reactions[post.id] for post in self.own]
@@ -221,13 +230,13 @@ class World:
         """Shelve an own post with everything that it will ever earn."""
         parent = self.shelf.by_id.get(post.target) if post.target else None
         reactions = self.community.react(post, parent, self.own, self._blocked)
-        self.shelf.add(post, mentions(post.text))
+        self.shelf.add(post)
         self.own.append(post)
         self._said[text_hash(post.text)].append(post)
         self._reactions[post.id] = reactions
         for answer in reactions.written:
             if answer.id not in self.shelf.by_id:
-                self.shelf.add(answer, mentions(answer.text))
+                self.shelf.add(answer)
         for ms, user in zip(reactions.blocks.times, reactions.blocks.users, strict=True):
             self._blocked[user] = min(ms, self._blocked.get(user, ms))
 

@@ -40,6 +40,7 @@ NOT_EXECUTED = {
         "explorer kickoff",
         "celery -A app call app.tasks.jump_start",
     ),
+    "shows what those runs came to: `tests/unit/test_compare.py` makes reports of its own": ("explorer compare",),
     "is carried out, in its order, by `tests/integration/test_restore.py`": (
         "export PGURL",
         "pg_dump",

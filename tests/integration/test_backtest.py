@@ -8,6 +8,7 @@ import sys
 import time
 import uuid
 from datetime import timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ from app.config import VibeBotConfig
 from app.learning.dataset import Logged
 from app.learning.samples import Sample
 from app.loading import ConfigError
-from app.local import backtest, lift, prove
+from app.local import backtest, compare, lift, prove
 from app.local.backtest import Plan, backtest_config
 from app.local.oracle import Oracle
 from app.local.proofstats import Pair, as_markdown, conclude, t_interval
 from app.local.virtual import START, NothingDue, virtual_loop
 from app.policy import registry
+from app.sandbox.traits import TRAITS
 from app.schedule import LoopName
 from dbs.models import Draft, GateVerdict, Loop, Post, TimelinePost
 from dbs.states import Kind
@@ -54,6 +56,17 @@ def test_a_small_backtest_learns_once(packaged_model: Path, tmp_path: Path, monk
     assert clock.now() - began < timedelta(minutes=10)  # out of virtual time again
     assert [point["kind"] for point in found["curve"]] == ["base", "ppo"]
     assert all(0 <= point["hostile"] <= 1 for point in found["curve"])
+    assert all(set(point["traits"]) == set(TRAITS) for point in found["curve"] if point["said"]["count"])
+    safety = found["safety"]
+    assert safety["posted"]["count"] == found["posted"]
+    assert 0 < safety["posted"]["upper95"] <= 1
+    assert safety["held_out"] == found["curve"][-1]["said"]
+    assert safety["cost"]["blocks"] >= safety["cost"]["blocks_by_members"] >= 0
+    assert 0 <= safety["cost"]["reach_lost"] < 1
+    shown = Console(file=StringIO(), width=160)
+    backtest.show(shown, found, tmp_path)
+    assert "Hostile by the sandbox's own judgement" in shown.file.getvalue()
+    compare.read(tmp_path / "report.json")
     assert found["usd"] == 0  # the sandbox's tier is a flat one
     assert found["usd_at_list_price"] > 0
     assert json.loads((tmp_path / "report.json").read_text()) == found

@@ -186,7 +186,7 @@ def recent(request: Request) -> Answer:
     shelf = world.shelf
     ids = shelf.all
     if query.conversation is not None:
-        ids = shelf.by_conversation.get(query.conversation, [])
+        ids = shelf.conversation(query.conversation)
     elif query.author is not None:
         ids = shelf.by_author.get(query.author, [])
     found = _matching(request.view, query, newest_first(ids, max(low, snowflake(world.now - DAYS, 0)), high))

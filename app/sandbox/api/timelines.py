@@ -58,7 +58,7 @@ def mentions_of_user(request: Request) -> Answer:
     handle = person.handle.lower() if person else ""
 
     def posts(low: int, high: int) -> Iterable[Post]:
-        ids = newest_first(request.world.shelf.by_mention.get(handle, []), low, high)
+        ids = request.world.shelf.mentioning(handle, low, high)
         return (p for p in map(request.world.post, ids) if p and p.kind != "repost" and p.author != user_id)
 
     owned = user_id == request.settings.bot_id
