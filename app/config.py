@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 from zoneinfo import available_timezones
 
@@ -16,6 +16,8 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.language import IDENTIFIED
 
 Minutes = Annotated[float, Field(gt=0, le=60 * 24 * 365)]
 Handle = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^@?[A-Za-z0-9_]{1,15}$")]
@@ -280,6 +282,12 @@ class SafetyConfig(Section):
         "from and to post by hand (the console's page Co-pilot): for tiers on which X takes no such reply by its API.",
     )
     blocked_terms: list[Line] = Field(default=[], description="A draft with one of these words is refused.")
+    languages: list[str] = Field(
+        default=["en"],
+        min_length=1,
+        description="ISO 639-1 codes of what drafts may be in; any but 'en' needs approval: what judges offence reads "
+        "English alone.",
+    )
     max_offensiveness: float = Field(
         default=0.8,
         gt=0,
@@ -289,6 +297,22 @@ class SafetyConfig(Section):
     max_similarity: float = Field(
         default=0.6, gt=0, le=1, description="Likeness to a recent post (0 to 1) at which a draft is a copy."
     )
+
+    @field_validator("languages")
+    @classmethod
+    def _identifiable(cls, value: list[str]) -> list[str]:
+        if strange := sorted(set(value) - IDENTIFIED):
+            raise ValueError(f"got {strange[0]!r}, which no text is ever found to be in; use ISO 639-1 codes like 'en'")
+        return value
+
+    @model_validator(mode="after")
+    def _somebody_reads(self) -> Self:
+        if (unread := [language for language in self.languages if language != "en"]) and not self.approval:
+            raise ValueError(
+                f"languages: got {unread[0]!r}, in which nothing here can tell what is offensive; set approval: true, "
+                "so that a person reads every draft, or leave it out"
+            )
+        return self
 
     @field_validator("quiet_hours")
     @classmethod

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.config import SafetyConfig
+from app.language import chance_of
 from app.offence import offensiveness
 from app.personal_data import has_personal_data
 from app.text import (
@@ -26,9 +27,10 @@ from app.text import (
 from dbs.states import Kind
 
 # Part of what a draft's approval means: raise it with every change of a rule.
-FILTER_VERSION = "3"
+FILTER_VERSION = "4"
 
 FENCE = '"""'  # how prompts mark where a post begins and ends; no post of ours holds one
+OTHER_LANGUAGE = 0.01  # a lower chance of being in an allowed language refuses a draft; why so low: app/language.py
 ECHO_WORDS = 4  # words of a post answered that a reply must have beside its own to be compared with it
 
 PREAMBLE = re.compile(
@@ -212,6 +214,15 @@ def _personal_data(draft: _Draft) -> str | None:
     return "it holds an address or a number that belongs to a person" if has_personal_data(draft.text) else None
 
 
+def _language(draft: _Draft) -> str | None:
+    """What judges offence has to know the language: what it does not know it would find harmless."""
+    allowed = draft.safety.languages
+    chance = chance_of(allowed, draft.text)
+    if chance >= OTHER_LANGUAGE:
+        return None
+    return f"it is in none of safety.languages={', '.join(allowed)} (the chance is {chance:.4f})"
+
+
 def _offensive(draft: _Draft) -> str | None:
     found, limit = offensiveness(draft.text), draft.safety.max_offensiveness
     return f"it is offensive with probability {found:.2f}, {limit:g} is too much" if found >= limit else None
@@ -281,6 +292,7 @@ RULES: tuple[tuple[str, Callable[[_Draft], str | None]], ...] = (
     ("gibberish", _gibberish),
     ("copy_of_own", _copy_of_own),
     ("copy_of_source", _copy_of_source),
+    ("language", _language),
     ("offensive", _offensive),
 )
 # What a refusal says of a text. A draft refused for whom it spoke to, or withheld, says nothing about its writing.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from app.config import SafetyConfig
+from app.language import IDENTIFIED, _identifier
 from app.safety import FENCE, RULES, as_posted, check_text
 from app.text import weighted_length
 from dbs.states import Kind
@@ -43,7 +45,7 @@ def rule(text: str, **changes) -> str | None:
         "Here's hoping the June date holds.",
         "I'm sorry to hear that, the old line was lovely.",
         "I can't help smiling at this.",
-        "La mairie a enfin tranché, bravo !",
+        "The mairie has decided at last, bravo!",
         "Family of four 👨‍👩‍👧‍👦 and no car since 2019.",
         "That's 4.5 percent of the budget, e.g. the price of one bridge.",
         "Posting this from the tram: it works.",
@@ -93,6 +95,9 @@ def test_ordinary_posts_pass(text):
         ("pay to DE89 3704 0044 0532 0130 00 for the lane", "personal_data"),
         ("You are an idiot and a liar, Tom", "offensive"),
         ("Shut up, moron, the bus lane is crap", "offensive"),
+        ("Du bist ein dummer Idiot und ein Lügner", "language"),
+        ("Quelle belle idée, merci à tous", "language"),
+        ("你是个白痴", "language"),
         ("noooooooo way", "gibberish"),
         ("very very very good", "gibberish"),
         ("1234 5678 !!! 99 ab", "gibberish"),
@@ -126,6 +131,26 @@ def test_a_blocked_term_is_a_word_and_not_a_part_of_one():
 )
 def test_criticism_is_no_offence(text):
     assert rule(text) is None
+
+
+def test_another_language_is_for_a_person_to_read():
+    german = SafetyConfig(languages=["en", "de"], approval=True)
+    assert rule("Die Brücke ist seit Montag gesperrt, und niemand weiß warum", safety=german) is None
+    assert rule("Quelle belle idée, merci à tous", safety=german) == "language"
+
+
+@pytest.mark.parametrize(
+    ("languages", "said"),
+    [(["en", "de"], "set approval: true"), (["english"], "use ISO 639-1 codes"), ([], "at least 1 item")],
+)
+def test_a_language_that_nobody_can_judge_is_no_config(languages, said):
+    with pytest.raises(ValidationError, match=said):
+        SafetyConfig(languages=languages)
+
+
+def test_the_languages_of_the_config_are_those_that_are_found():
+    found = _identifier().nb_classes
+    assert {language for language in found if len(language) == 2} == IDENTIFIED
 
 
 def test_how_much_offence_is_too_much_is_the_operators():
