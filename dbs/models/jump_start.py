@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime
 from decimal import Decimal
 
@@ -47,6 +48,13 @@ class DataSet(Base):
         default=0,
         comment="Position in the files up to which X was asked whether it still shows the posts; 0 begins a new round.",
     )
+    by_workers: Mapped[bool] = mapped_column(
+        default=False,
+        comment="Whether the I/O workers gather it, as the kick-off has them do, or whoever called for it alone.",
+    )
+    waits_until: Mapped[datetime | None] = mapped_column(
+        comment="World time before which the workers ask for no page; NULL if they need not wait."
+    )
     begun_at: Mapped[datetime] = mapped_column(comment="World time.")
     updated_at: Mapped[datetime] = mapped_column(comment="Wall time of the last page.")
 
@@ -68,6 +76,12 @@ class DataSetAccount(Base):
     turns: Mapped[int] = mapped_column(comment="Pages read.")
     read: Mapped[int] = mapped_column(comment="Posts read.")
     kept: Mapped[int] = mapped_column(comment="Posts kept.")
+    claim_id: Mapped[uuid.UUID | None] = mapped_column(
+        comment="Whose its next page is: first of the message that asks for it, then of the worker that reads it."
+    )
+    claimed_until: Mapped[datetime | None] = mapped_column(
+        comment="Wall time at which that claim lapses; NULL where there is none."
+    )
     updated_at: Mapped[datetime] = mapped_column(comment="Wall time.")
 
 
