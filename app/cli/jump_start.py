@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -47,6 +48,27 @@ def data_set(
         typer.echo(f"{put_off}\neverything read so far is kept; call it again {when}", err=True)
         raise typer.Exit(1) from None
     typer.echo(summary(found))
+
+
+@app.command("history")
+def history(
+    archive: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="The zip that X's 'Download your data' gave you.")
+    ],
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Take in what the account posted before the bot, with what it earned; may be run again with a newer archive."""
+    from app import earlier
+    from app.data.history import take_in, why_not
+    from app.data.sources import ArchiveSource
+
+    context, source = bot(config), ArchiveSource(archive)
+    if (reason := why_not(context.config, source)) is not None:
+        raise typer.BadParameter(f"{reason}; name the archive of the bot's own account", param_hint="ARCHIVE")
+    changed = take_in(context.db, context.config, source)
+    with context.db.transaction() as session:
+        known = earlier.summary(session, context.config.bot_id)
+    typer.echo(f"{changed:,} new or with other counts; {known or 'no earlier post is known'}")
 
 
 @app.command("jump-start")

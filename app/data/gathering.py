@@ -16,8 +16,9 @@ from app.config import VibeBotConfig
 from app.context import BotContext
 from app.data import claims, manifest
 from app.data.estimate import CHARACTERS_PER_POST, CHARACTERS_PER_TOKEN, Estimate, estimate
+from app.data.history import take_in
 from app.data.optin import require_opt_in
-from app.data.sources import Source, local_source
+from app.data.sources import ArchiveSource, Source, local_source
 from app.data.x_source import PAGE, XSource
 from app.loading import ConfigError
 from app.loops import PutOff
@@ -109,6 +110,8 @@ def gather(
 def open_source(bot: BotContext) -> Source:
     """The source that the config names, with its accounts in the rows of the data set.
 
+    Of an archive the posts become history of the bot too, if it is its own (`app/data/history.py`).
+
     Raises:
         OptInMissingError, ConfigError: as `generate_jump_start_dataset`.
     """
@@ -117,6 +120,8 @@ def open_source(bot: BotContext) -> Source:
     with bot.db.transaction() as session:
         before_id = manifest.begin(session, config).before_id
     source = XSource(bot.db, bot.x, config, before_id) if config.sft.source == "x" else local_source(config.sft)
+    if isinstance(source, ArchiveSource):
+        take_in(bot.db, config, source)
     accounts = source.accounts()
     if not accounts:
         raise ConfigError("no account of accounts_to_follow is known at X yet; the community is loaded first")

@@ -85,6 +85,7 @@ def test_a_data_set_that_workers_gather_outlives_the_way_back(database_url: str)
             )
         )
     migrations.downgrade(database_url, "0005")
+    assert "earlier_posts" not in inspect(engine).get_table_names()
     columns = {column["name"] for column in inspect(engine).get_columns("data_set_accounts")}
     assert not columns & {"claim_id", "claimed_until"}
     migrations.upgrade(database_url)
