@@ -137,8 +137,8 @@ def hand_out(bot: BotContext) -> list[uuid.UUID]:
             if row is None or not _may_go_on(session, bot, row):
                 return []
             return _hand_out(session, bot, row)
-    except ConfigError as error:
-        # Of a config that was changed meanwhile. It is not for this to decide that the data set has ended.
+    except (ConfigError, files.DataFileError) as error:
+        # A config that was changed meanwhile, or a file that is gone: neither is an end of the data set.
         _hold(bot, None, str(error))
         return []
 

@@ -343,6 +343,24 @@ def test_a_file_that_is_not_there_is_told_and_tried_again(plant: Plant) -> None:
     assert row_of(context).posts == 150
 
 
+def test_a_data_set_whose_file_is_gone_does_not_end(plant: Plant) -> None:
+    context, _ = plant({"7": posts(50)})
+    to_workers(context)
+    (claim_id,) = hand_out(context)
+    assert read_page(context, claim_id)
+    place = manifest.directory(context.config)
+    place.rename(place.with_suffix(".away"))
+    assert hand_out(context) == []
+    row = row_of(context)
+    assert row.state == DataSetState.OPEN
+    assert "0.json has 0 bytes" in str(row.reason)
+    place.with_suffix(".away").rename(place)
+    with context.db.transaction() as session:
+        session.get_one(DataSet, "explorer").waits_until = None
+    assert hand_out(context) == []
+    assert row_of(context).state == DataSetState.COMPLETE
+
+
 def test_what_a_killed_worker_left_behind_the_last_page_is_cut_off(plant: Plant) -> None:
     context, _ = plant({"7": posts(50)})
     to_workers(context)
