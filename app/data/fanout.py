@@ -97,7 +97,9 @@ def gather_by_workers(
 
 
 def _agreed_anew(bot: BotContext, row: DataSet, agree: Callable[[Estimate], bool] | None) -> bool:
-    """Whether more had to be agreed to than was, and is now."""
+    """Whether what was agreed to is spent, and more is agreed to now."""
+    if row.agreed is not None and float(row.usd) < row.agreed["usd"]:
+        return False
     ask(bot, agree)
     with bot.db.transaction() as session:
         now = session.get_one(DataSet, bot.config.bot_id, with_for_update=True)
@@ -185,10 +187,12 @@ def _may_go_on(session: Session, bot: BotContext, row: DataSet) -> bool:
     Raises:
         ConfigError: the config is not that with which the data set was begun, or does not allow it any more.
     """
+    waits = row.waits_until is not None and row.waits_until > clock.now()
+    if not _is_ours(row) or waits or loops.is_paused(session, bot.config.bot_id, LoopName.COMMUNITY):
+        return False
     require_opt_in(bot.config, bot.secrets)
     manifest.require_same_settings(row, bot.config)
-    waits = row.waits_until is not None and row.waits_until > clock.now()
-    return _is_ours(row) and not waits and not loops.is_paused(session, bot.config.bot_id, LoopName.COMMUNITY)
+    return True
 
 
 def _end(session: Session, bot: BotContext, row: DataSet, reason: str) -> None:
