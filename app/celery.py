@@ -32,6 +32,8 @@ TASK_QUEUES = {
     "app.tasks.engagement": ENGAGEMENT,
     "app.tasks.measure": ENGAGEMENT,
     "app.tasks.community": UPKEEP,
+    "app.tasks.data_set": UPKEEP,
+    "app.tasks.data_set_page": UPKEEP,
     "app.tasks.persona": UPKEEP,
     "app.tasks.forgetting": UPKEEP,
     "app.tasks.ppo_due": UPKEEP,
@@ -122,6 +124,7 @@ app = Celery(
     "explorer",
     include=[
         "app.tasks.community",
+        "app.tasks.data_set",
         "app.tasks.echo",
         "app.tasks.engagement",
         "app.tasks.forgetting",

@@ -20,7 +20,8 @@ from app import clock, events, loops
 from app.community import is_loaded, load_community
 from app.context import BotContext
 from app.data.estimate import Estimate
-from app.data.gathering import Progress, gather
+from app.data.fanout import gather_by_workers
+from app.data.gathering import Gathered, Progress, gather
 from app.data.jump_start import TrainingProgress, train
 from app.data.manifest import find
 from app.data.optin import OptInMissingError, require_opt_in
@@ -60,12 +61,14 @@ class Hands:
         agree: asked with what the data set will cost.
         say: told, in words, what happens.
         send: puts the task of the training lane into its queue; None to train in this process.
+        send_pages: puts the task that hands out pages of the data set into its queue; None to gather in this process.
         gathering, training: told how far these are.
     """
 
     agree: Callable[[Estimate], bool]
     say: Callable[[str], None]
     send: Callable[[], None] | None = None
+    send_pages: Callable[[], None] | None = None
     gathering: Callable[[Progress], None] | None = None
     training: TrainingProgress | None = None
 
@@ -130,13 +133,20 @@ def _data_set(bot: BotContext, hands: Hands) -> tuple[StepState, str]:
     if _has_learnt(bot):
         return StepState.SKIPPED, LEARNT
     try:
-        found = gather(bot, agree=hands.agree, report=hands.gathering)
+        found = _gather(bot, hands)
     except OptInMissingError as error:
         hands.say(str(error))
         with bot.db.transaction() as session:
             events.record(session, bot.config.bot_id, "kickoff.no_opt_in", reason=str(error))
         return StepState.SKIPPED, str(error)
     return StepState.DONE, f"{found.posts} posts, some {found.tokens} tokens; {found.reason}"
+
+
+def _gather(bot: BotContext, hands: Hands) -> Gathered:
+    """By the I/O workers, if they are asked; a source on disk is nowhere but here, and read in no time."""
+    if hands.send_pages is None or bot.config.sft.source != "x":
+        return gather(bot, agree=hands.agree, report=hands.gathering)
+    return gather_by_workers(bot, hands.send_pages, agree=hands.agree, report=hands.gathering, say=hands.say)
 
 
 def _sft(bot: BotContext, hands: Hands) -> tuple[StepState, str]:

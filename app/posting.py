@@ -30,7 +30,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app import clock, conduct, events, forgotten, loops
+from app import clock, conduct, earlier, events, forgotten, loops
 from app.config import VibeBotConfig
 from app.connectors.bot_db import BotDB
 from app.measuring import AGES
@@ -94,7 +94,10 @@ def _queue(db: Database, session: Session, config: VibeBotConfig, draft_id: uuid
     if draft is None:
         return False
     refusal = (
-        _unanswerable(session, config, draft) or _beyond_us(db, session, config, draft) or _does_not_fit(config, draft)
+        _unanswerable(session, config, draft)
+        or _beyond_us(db, session, config, draft)
+        or _does_not_fit(config, draft)
+        or _said_before_the_bot(session, config, draft)
     )
     if refusal is not None:
         _refuse(draft, refusal.rule, refusal.reason)
@@ -142,6 +145,14 @@ def _does_not_fit(config: VibeBotConfig, draft: Draft) -> Refusal | None:
     """A text that a person changed was not asked for the room that the disclosure takes."""
     posted = as_posted(draft.content, config.safety)
     return None if fits(posted) else Refusal("too_long", "with safety.disclosure below it, X would not take it")
+
+
+def _said_before_the_bot(session: Session, config: VibeBotConfig, draft: Draft) -> Refusal | None:
+    """Whether the account has posted this text, or answered this post, while a person wrote for it."""
+    before = earlier.like(session, config.bot_id, draft.content, draft.target_post_id)
+    if before is None:
+        return None
+    return Refusal("already_said", f"post {before} of the account's archive has the same text or the same target")
 
 
 def outbox_row(session: Session, config: VibeBotConfig, draft: Draft) -> dict[str, object]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import approval, clock, copilot, spending
+from app import approval, clock, copilot, earlier, spending
 from app.config import VibeBotConfig
 from app.context import BotContext
 from dbs.models import Bot, LedgerEntry, Loop, Post
@@ -121,6 +121,8 @@ def _notes(session: Session, config: VibeBotConfig) -> list[str]:
     offered, awaited = copilot.offers(session, config), copilot.awaited(session, config.bot_id)
     if config.safety.copilot or offered or awaited:
         notes.append(copilot.summary(offered, awaited))
+    if (before := earlier.summary(session, config.bot_id)) is not None:
+        notes.append(str(before))
     return notes
 
 

@@ -3,8 +3,8 @@
     .venv/bin/python scripts/kickoff.py --config explorer.yaml [--yes] [--here]
 
 May be interrupted anywhere and run again: each step is recorded in `kickoff_steps`, done once, and goes on where it
-was. The training runs on the training node, which must be up (`explorer up`, `python -m workers.gpu`), or, with --here,
-in this process.
+was. The I/O workers gather and the training node trains, which must be up (`explorer up`, `python -m workers.io`,
+`python -m workers.gpu`); with --here, this process does both.
 """
 
 from __future__ import annotations

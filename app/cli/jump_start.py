@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,6 +50,27 @@ def data_set(
     typer.echo(summary(found))
 
 
+@app.command("history")
+def history(
+    archive: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="The zip that X's 'Download your data' gave you.")
+    ],
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Take in what the account posted before the bot, with what it earned; may be run again with a newer archive."""
+    from app import earlier
+    from app.data.history import take_in, why_not
+    from app.data.sources import ArchiveSource
+
+    context, source = bot(config), ArchiveSource(archive)
+    if (reason := why_not(context.config, source)) is not None:
+        raise typer.BadParameter(f"{reason}; name the archive of the bot's own account", param_hint="ARCHIVE")
+    changed = take_in(context.db, context.config, source)
+    with context.db.transaction() as session:
+        known = earlier.summary(session, context.config.bot_id)
+    typer.echo(f"{changed:,} new or with other counts; {known or 'no earlier post is known'}")
+
+
 @app.command("jump-start")
 def jump_start(config: Config = DEFAULT_CONFIG) -> None:
     """Train on the data set in this process; the adapter becomes the reference. Goes on where it was stopped."""
@@ -64,7 +87,9 @@ def jump_start(config: Config = DEFAULT_CONFIG) -> None:
 @app.command("kickoff")
 def kickoff(
     yes: Yes = False,
-    here: Annotated[bool, typer.Option("--here", help="Train in this process, not on the training node.")] = False,
+    here: Annotated[
+        bool, typer.Option("--here", help="Gather and train in this process, not on the I/O workers and training node.")
+    ] = False,
     config: Config = DEFAULT_CONFIG,
 ) -> None:
     """Databases, community, data set, training, loops: whatever of it is not done yet. May be interrupted anywhere."""
@@ -73,13 +98,20 @@ def kickoff(
     from app.loading import load_config
     from app.loops import PutOff
 
-    def send() -> None:
+    def send(task: str) -> None:
         from app.celery import app as celery
 
-        celery.send_task("app.tasks.jump_start")
+        celery.send_task(task)
 
     context = BotContext(load_config(config))
-    hands = Hands(agree=asker(yes=yes), say=typer.echo, send=None if here else send, training=show_step)
+    hands = Hands(
+        agree=asker(yes=yes),
+        say=typer.echo,
+        send=None if here else lambda: send("app.tasks.jump_start"),
+        send_pages=None if here else lambda: send("app.tasks.data_set"),
+        gathering=progress_lines(),
+        training=show_step,
+    )
     try:
         kick_off(context, hands)
     except (PutOff, StepFailed) as error:
@@ -157,6 +189,28 @@ def summary(found: Gathered) -> str:
     )
 
 
+def how_far(progress: Progress) -> str:
+    """How far gathering is, in a line."""
+    left = f", {timedelta(seconds=round(progress.left.total_seconds()))} left" if progress.left else ""
+    return (
+        f"{progress.posts:,} posts, {progress.tokens:,} tokens, ${progress.usd:.2f}, "
+        f"{progress.accounts_left} account(s) to go, {progress.rate:,.0f} posts/s{left}"
+    )
+
+
+def progress_lines(seconds: float = 10.0) -> Callable[[Progress], None]:
+    """Says how far gathering is, in a line of its own, no more often than this; for logs as well as terminals."""
+    last: tuple[float, int] = (-seconds, -1)
+
+    def show(progress: Progress) -> None:
+        nonlocal last
+        if time.monotonic() - last[0] >= seconds and progress.posts != last[1]:
+            last = (time.monotonic(), progress.posts)
+            typer.echo(f"data_set: {how_far(progress)}", err=True)
+
+    return show
+
+
 class progress_line:  # noqa: N801 - used as a context manager
     """One line that shows how far gathering is; on a terminal only."""
 
@@ -168,11 +222,7 @@ class progress_line:  # noqa: N801 - used as a context manager
         return self
 
     def __call__(self, progress: Progress) -> None:
-        left = f", {timedelta(seconds=round(progress.left.total_seconds()))} left" if progress.left else ""
-        self._status.update(
-            f"{progress.posts:,} posts, {progress.tokens:,} tokens, ${progress.usd:.2f}, "
-            f"{progress.accounts_left} account(s) to go, {progress.rate:,.0f} posts/s{left}"
-        )
+        self._status.update(how_far(progress))
 
     def __exit__(self, *_: object) -> None:
         self._status.stop()

@@ -27,6 +27,7 @@ from dbs.models import (
     DataSetAccount,
     Draft,
     DraftSample,
+    EarlierPost,
     Forgotten,
     GateVerdict,
     Membership,
@@ -80,6 +81,9 @@ def forget(session: Session, config: VibeBotConfig, subjects: Collection[str], r
     prompts = _remove_prompts(session, config.bot_id, words)
     unsent = _unqueue(session, config.bot_id, words)
     posts = _remove_posts(session, config.bot_id, words)
+    session.execute(
+        delete(EarlierPost).where(EarlierPost.bot_id == config.bot_id, EarlierPost.x_post_id.in_(list(subjects)))
+    )
     _remove_people(session, config.bot_id, words, subjects)
     removed = Removed(posts, prompts, unsent)
     # The first is the subject: the ids of all stand in the table.

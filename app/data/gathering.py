@@ -14,11 +14,12 @@ import structlog
 from app import clock, events
 from app.config import VibeBotConfig
 from app.context import BotContext
-from app.data import manifest
-from app.data.estimate import CHARACTERS_PER_TOKEN, Estimate, estimate
+from app.data import claims, manifest
+from app.data.estimate import CHARACTERS_PER_POST, CHARACTERS_PER_TOKEN, Estimate, estimate
+from app.data.history import take_in
 from app.data.optin import require_opt_in
-from app.data.sources import Source, local_source
-from app.data.x_source import XSource
+from app.data.sources import ArchiveSource, Source, local_source
+from app.data.x_source import PAGE, XSource
 from app.loading import ConfigError
 from app.loops import PutOff
 from app.x.errors import BudgetExhausted, CreditsDepleted, Retryable
@@ -28,6 +29,7 @@ from dbs.states import DataSetState
 log = structlog.get_logger()
 
 LONGEST_WAIT = timedelta(minutes=20)  # of wall time; whoever has to wait longer comes back
+LOOK_SECONDS = 0.5
 UNKNOWN_WAIT = timedelta(seconds=30)  # of wall time, where X did not say
 
 
@@ -90,10 +92,11 @@ def gather(
         PutOff: X or the budget gives no more for now; everything read so far is kept.
     """
     source = open_source(bot)
-    gatherer = manifest.Gatherer(bot.db, bot.config, source)
+    gatherer = manifest.Gatherer(bot.db, bot.config)
     try:
         gatherer.repair()
-        _ask(bot, agree)
+        ask(bot, agree)
+        _take_over(bot)
         reason = _gather(bot, source, gatherer, report, wait=wait)
         _end(bot, DataSetState.COMPLETE, reason)
     except PutOff as put_off:
@@ -107,6 +110,8 @@ def gather(
 def open_source(bot: BotContext) -> Source:
     """The source that the config names, with its accounts in the rows of the data set.
 
+    Of an archive the posts become history of the bot too, if it is its own (`app/data/history.py`).
+
     Raises:
         OptInMissingError, ConfigError: as `generate_jump_start_dataset`.
     """
@@ -115,6 +120,8 @@ def open_source(bot: BotContext) -> Source:
     with bot.db.transaction() as session:
         before_id = manifest.begin(session, config).before_id
     source = XSource(bot.db, bot.x, config, before_id) if config.sft.source == "x" else local_source(config.sft)
+    if isinstance(source, ArchiveSource):
+        take_in(bot.db, config, source)
     accounts = source.accounts()
     if not accounts:
         raise ConfigError("no account of accounts_to_follow is known at X yet; the community is loaded first")
@@ -145,12 +152,18 @@ def gathered(bot: BotContext) -> Gathered:
         )
 
 
-def limit_reached(config: VibeBotConfig, row: DataSet, page_usd: float) -> str | None:
-    """Which limit forbids another page; None if none does."""
+def limit_reached(config: VibeBotConfig, row: DataSet, page_usd: float, under_way: int = 0) -> str | None:
+    """Which limit forbids another page; None if none does.
+
+    Args:
+        page_usd: the most that a page can cost.
+        under_way: pages that others are reading; each counts with the most it can cost, and an average page's words.
+    """
     sft = config.sft
-    if row.characters // CHARACTERS_PER_TOKEN >= sft.approximate_tokens:
+    coming = under_way * PAGE * (row.characters / row.posts if row.posts else CHARACTERS_PER_POST)
+    if (row.characters + coming) // CHARACTERS_PER_TOKEN >= sft.approximate_tokens:
         return f"sft.approximate_tokens={sft.approximate_tokens} is reached"
-    if page_usd and float(row.usd) + page_usd > sft.max_cost:
+    if page_usd and float(row.usd) + (under_way + 1) * page_usd > sft.max_cost:
         return f"another page could pass sft.max_cost=${sft.max_cost:g}, of which ${float(row.usd):.2f} is spent"
     if (used := resident_gb()) > sft.max_memory_gb:
         return f"{used:.2f} GB of memory are in use, sft.max_memory_gb={sft.max_memory_gb:g} are allowed"
@@ -170,25 +183,24 @@ def _gather(
     *,
     wait: bool,
 ) -> str:
-    meter: _Meter | None = None
-    files = 0
+    bot_id = bot.config.bot_id
+    meter: Meter | None = None
     while True:
         with bot.db.transaction() as session:
-            row = session.get_one(DataSet, bot.config.bot_id)
-            account = manifest.next_account(session, bot.config.bot_id)
-            if report or len(row.files) != files:
-                accounts = manifest.accounts(session, bot.config.bot_id)
-            if len(row.files) != files:
-                files = len(row.files)
-                manifest.export(session, bot.config)
+            row = session.get_one(DataSet, bot_id)
+            account, under_way = claims.next_account(session, bot_id), claims.under_way(session, bot_id)
+            accounts = manifest.accounts(session, bot_id) if report else []
         if report:
-            meter = meter or _Meter(bot.config, row)
+            meter = meter or Meter(bot.config, row)
             report(meter.read(row, accounts))
-        if account is None:
-            return "every account is read to its end"
-        reason = limit_reached(bot.config, row, source.page_usd())
-        if reason is not None:
-            return reason
+        reason = "every account is read to its end"
+        if account is not None:
+            reason = limit_reached(bot.config, row, source.page_usd(), under_way) or ""
+        if account is None or reason:
+            if not under_way:
+                return reason
+            time.sleep(LOOK_SECONDS)  # workers from which this was taken over still have pages in their hands
+            continue
         try:
             page = source.page(account.account, account.cursor, account.read)
         except Retryable as error:
@@ -211,8 +223,12 @@ def _wait_or_put_off(error: Retryable, *, wait: bool) -> None:
     time.sleep(max(0.05, pause.total_seconds()))
 
 
-def _ask(bot: BotContext, agree: Callable[[Estimate], bool] | None) -> None:
-    """Say what it will cost and have it agreed to, unless that was done, or it costs nothing."""
+def ask(bot: BotContext, agree: Callable[[Estimate], bool] | None) -> None:
+    """Say what it will cost and have it agreed to, unless that was done, or it costs nothing.
+
+    Raises:
+        ConsentMissingError: nobody agrees.
+    """
     if bot.config.sft.source != "x":
         return
     with bot.db.transaction() as session:
@@ -229,15 +245,19 @@ def _ask(bot: BotContext, agree: Callable[[Estimate], bool] | None) -> None:
         events.record(session, bot.config.bot_id, "data_set.agreed", **expected.as_dict())
 
 
+def _take_over(bot: BotContext) -> None:
+    """From here on the I/O workers take no new page: whoever called has asked for this process to do it."""
+    with bot.db.transaction() as session:
+        session.get_one(DataSet, bot.config.bot_id, with_for_update=True).by_workers = False
+
+
 def _end(bot: BotContext, state: DataSetState, reason: str) -> None:
     with bot.db.transaction() as session:
-        manifest.end(session, bot.config.bot_id, state, reason)
-        manifest.export(session, bot.config)
-        events.record(session, bot.config.bot_id, "data_set.ended", state=state.value, reason=reason)
+        manifest.end(session, bot.config, state, reason)
     log.info("data_set.ended", state=state.value, reason=reason)
 
 
-class _Meter:
+class Meter:
     """Rate and time left, from what this process has seen."""
 
     def __init__(self, config: VibeBotConfig, row: DataSet) -> None:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import uuid
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from decimal import Decimal
 from pathlib import Path
@@ -18,14 +21,14 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app import clock
+from app import clock, events
 from app.config import VibeBotConfig
 from app.data import files
 from app.data.files import Appender, FileEntry
 from app.data.filters import Dropped, reason_to_drop
 from app.data.near import NearDuplicates
 from app.data.records import encode, record_of
-from app.data.sources import Source, SourcePage
+from app.data.sources import SourcePage
 from app.loading import ConfigError
 from app.x.snowflake import snowflake_at
 from dbs.models import DataSet, DataSetAccount, Forgotten
@@ -70,17 +73,27 @@ def begin(session: Session, config: VibeBotConfig) -> DataSet:
             dropped={},
             usd=Decimal(0),
             asked_to=0,
+            by_workers=False,
             before_id=snowflake_at(now) if config.sft.source == "x" else None,
             begun_at=now,
             updated_at=clock.wall_now(),
         )
         session.add(row)
         session.flush()
-    changed = sorted(name for name in KEPT_SETTINGS if row.settings.get(name) != settings[name])
+    require_same_settings(row, config)
+    return row
+
+
+def require_same_settings(row: DataSet, config: VibeBotConfig) -> None:
+    """Make sure that the data set was begun with this config's source and filters.
+
+    Raises:
+        ConfigError: it was begun with others.
+    """
+    changed = sorted(name for name in KEPT_SETTINGS if row.settings.get(name) != getattr(config.sft, name))
     if changed:
         was = ", ".join(f"sft.{name}={row.settings.get(name)!r}" for name in changed)
         raise ConfigError(f"the data set was begun with {was}; set that again, or begin anew with `data-set --fresh`")
-    return row
 
 
 def enrol(session: Session, bot_id: str, accounts: list[str]) -> None:
@@ -100,16 +113,6 @@ def enrol(session: Session, bot_id: str, accounts: list[str]) -> None:
     ]
     if rows:
         session.execute(insert(DataSetAccount).values(rows).on_conflict_do_nothing())
-
-
-def next_account(session: Session, bot_id: str) -> DataSetAccount | None:
-    """Whose turn it is: of those that have more, whoever has had the fewest turns."""
-    return session.scalars(
-        select(DataSetAccount)
-        .where(DataSetAccount.bot_id == bot_id, DataSetAccount.state == SourceState.READING)
-        .order_by(DataSetAccount.turns, DataSetAccount.position)
-        .limit(1)
-    ).one_or_none()
 
 
 def accounts(session: Session, bot_id: str) -> list[DataSetAccount]:
@@ -139,8 +142,8 @@ class Gatherer:
         limit: bytes at which a file is closed.
     """
 
-    def __init__(self, db: Database, config: VibeBotConfig, source: Source) -> None:
-        self._db, self._config, self._source = db, config, source
+    def __init__(self, db: Database, config: VibeBotConfig) -> None:
+        self._db, self._config = db, config
         self._place = directory(config)
         self._appender: Appender | None = None
         self._near = self._new_index()
@@ -153,27 +156,39 @@ class Gatherer:
             files.check(self._place, entries_of(row))
             files.repair(self._place, entries_of(row), self._config.sft.file_bytes)
 
-    def take(self, account: DataSetAccount, page: SourcePage) -> bool:
-        """Commit a page; False if another process has had this turn meanwhile."""
+    def catch_up(self) -> None:
+        """Read what others have committed without the lock, so that none of them waits for a long index."""
         with self._db.transaction() as session:
-            row = session.get_one(DataSet, self._config.bot_id, with_for_update=True)
-            mine = session.get_one(
+            row = session.get(DataSet, self._config.bot_id)
+        if row is not None:
+            files.check(self._place, entries_of(row))
+            self._catch_up(entries_of(row))
+
+    def take(self, account: DataSetAccount, page: SourcePage) -> bool:
+        """Commit a page; False if another process has had this turn, or has claimed it, meanwhile."""
+        with self._db.transaction() as session:
+            row = session.get(DataSet, self._config.bot_id, with_for_update=True)
+            mine = session.get(
                 DataSetAccount, (account.bot_id, account.account), with_for_update=True, populate_existing=True
             )
-            if (mine.turns, mine.cursor) != (account.turns, account.cursor):
+            if row is None or mine is None or _turn_of(mine) != _turn_of(account):
                 return False
+            before = len(row.files)
             try:
                 self._write(session, row, mine, page)
             except BaseException:
                 self._forget_index()
                 raise
+            if len(row.files) != before:
+                session.flush()
+                export(session, self._config)
         return True
 
     def _write(self, session: Session, row: DataSet, mine: DataSetAccount, page: SourcePage) -> None:
         dropped: Counter[str] = Counter()
         with Appender(self._place, entries_of(row), self._config.sft.file_bytes) as appender:
             self._appender = appender
-            self._catch_up(appender)
+            self._catch_up(appender.entries)
             forgotten = self._forgotten(session, page)
             kept = characters = 0
             for post in page.posts:
@@ -202,14 +217,17 @@ class Gatherer:
         mine.read += page.read
         mine.kept += kept
         mine.cursor = page.cursor
+        mine.claim_id = mine.claimed_until = None
         if page.cursor is None:
             mine.state, mine.reason = page.state, page.reason
 
-    def _catch_up(self, appender: Appender) -> None:
+    def _catch_up(self, entries: Sequence[FileEntry]) -> None:
         """Bring into the index what other processes, or this one before a restart, have committed."""
-        if self._indexed < files.end_of(appender.entries):
-            for position, record in files.positions(self._place, appender.entries, self._indexed):
+        end = files.end_of(entries)
+        if self._indexed < end:
+            for position, record in files.positions(self._place, entries, self._indexed):
                 self._near.add(record.text, position)
+            self._indexed = end
 
     def _forgotten(self, session: Session, page: SourcePage) -> set[str]:
         """Asked without the lock of `app/forgotten.py`: whoever forgets reads the files after the page is in them."""
@@ -245,10 +263,18 @@ class Gatherer:
         self._near.close()
 
 
-def end(session: Session, bot_id: str, state: DataSetState, reason: str) -> None:
-    """Record why gathering ended, or what it waits for."""
-    row = session.get_one(DataSet, bot_id, with_for_update=True)
+def _turn_of(account: DataSetAccount) -> tuple[int, str | None, uuid.UUID | None]:
+    return account.turns, account.cursor, account.claim_id
+
+
+def end(session: Session, config: VibeBotConfig, state: DataSetState, reason: str) -> None:
+    """Record why gathering ended, or what it waits for, in the row, the manifest and the events."""
+    row = session.get_one(DataSet, config.bot_id, with_for_update=True)
     row.state, row.reason, row.updated_at = state, reason, clock.wall_now()
+    row.by_workers, row.waits_until = False, None
+    session.flush()
+    export(session, config)
+    events.record(session, config.bot_id, "data_set.ended", state=state.value, reason=reason)
 
 
 def export(session: Session, config: VibeBotConfig) -> Path:
@@ -278,7 +304,7 @@ def export(session: Session, config: VibeBotConfig) -> Path:
     }
     path = directory(config) / MANIFEST
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}.part")
+    aside = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
     aside.write_text(json.dumps(shown, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     aside.replace(path)
     return path

@@ -155,7 +155,8 @@ class ArchiveSource(_OneAccount):
     """One's own X archive, the zip that X hands out: `data/tweets.js` and its parts. The cursor is a place in it."""
 
     path: Path
-    _posts: list[OwnPost] = field(default_factory=list)
+    account: str | None = field(init=False, default=None)  # X id of whose it is; None if it does not say
+    _posts: list[OwnPost] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         if not zipfile.is_zipfile(self.path):
@@ -175,7 +176,7 @@ class ArchiveSource(_OneAccount):
 
     def _read(self) -> Iterator[OwnPost]:
         with zipfile.ZipFile(self.path) as archive:
-            author = _account_id(archive)
+            self.account = _account_id(archive)
             names = [name for name in archive.namelist() if _is_tweets(name)]
             if not names:
                 raise ConfigError(f"sft.path: {self.path} holds no data/tweets.js; it is no archive of X's")
@@ -184,7 +185,7 @@ class ArchiveSource(_OneAccount):
             for name in names:
                 for item in _assigned(archive.read(name), f"{self.path}: {name}"):
                     raw = item.get("tweet", item)
-                    post = _archived(raw, author)
+                    post = _archived(raw, self.account or ONE)
                     if post is not None:
                         found.append((post, raw))
                         texts[post.post_id] = post.text
@@ -236,15 +237,15 @@ def _assigned(script: bytes, where: str) -> Iterable[Mapping[str, Any]]:
     return [item for item in items if isinstance(item, dict)]
 
 
-def _account_id(archive: zipfile.ZipFile) -> str:
+def _account_id(archive: zipfile.ZipFile) -> str | None:
     if "data/account.js" not in archive.namelist():
-        return ONE
+        return None
     for item in _assigned(archive.read("data/account.js"), "data/account.js"):
         account = item.get("account", item)
         found = id_of(account.get("accountId")) if isinstance(account, dict) else None
         if found:
             return found
-    return ONE
+    return None
 
 
 def _archived(raw: Mapping[str, Any], author: str) -> SourcePost | None:

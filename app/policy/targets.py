@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from app import clock, conduct
+from app import clock, conduct, earlier
 from app.config import PersonaConfig, VibeBotConfig
 from app.policy import pairs
 from app.policy.prompts import PromptBuilder, Said, Target
@@ -121,8 +121,8 @@ def _stands_in_line(post: TimelinePost, other: TimelinePost) -> bool:
 
 
 def recent_texts(session: Session, bot_id: str) -> list[str]:
-    """Texts of ours that may stand on X or soon will."""
-    return list(
+    """Texts of ours that may stand on X or soon will; where they are few, those from before the bot as well."""
+    own = list(
         session.scalars(
             select(Draft.content)
             .where(Draft.bot_id == bot_id, Draft.state.in_((DraftState.APPROVED, DraftState.WAITING, DraftState.USED)))
@@ -130,6 +130,7 @@ def recent_texts(session: Session, bot_id: str) -> list[str]:
             .limit(RECENT_TEXTS)
         )
     )
+    return own + earlier.texts(session, bot_id, RECENT_TEXTS - len(own))
 
 
 class JobMaker:

@@ -4,7 +4,7 @@ from dbs.models.access import OAuth2Tokens
 from dbs.models.base import Base
 from dbs.models.community import Bot, Community, Membership, SeedHandle
 from dbs.models.drafts import Draft, DraftSample, PersonaVersion
-from dbs.models.jump_start import DataSet, DataSetAccount, Forgotten, KickoffStep
+from dbs.models.jump_start import DataSet, DataSetAccount, EarlierPost, Forgotten, KickoffStep
 from dbs.models.learning import Checkpoint, GateVerdict, Preference, Reward, TrainingRun, TrainingSample
 from dbs.models.operations import Capability, Cursor, Event, Lease, LedgerEntry, Loop, RateWindow
 from dbs.models.posts import Engagement, Post, QuoteComment
@@ -21,6 +21,7 @@ __all__ = [
     "DataSetAccount",
     "Draft",
     "DraftSample",
+    "EarlierPost",
     "Engagement",
     "Event",
     "Forgotten",

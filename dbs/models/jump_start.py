@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime
 from decimal import Decimal
 
@@ -47,6 +48,13 @@ class DataSet(Base):
         default=0,
         comment="Position in the files up to which X was asked whether it still shows the posts; 0 begins a new round.",
     )
+    by_workers: Mapped[bool] = mapped_column(
+        default=False,
+        comment="Whether the I/O workers gather it, as the kick-off has them do, or whoever called for it alone.",
+    )
+    waits_until: Mapped[datetime | None] = mapped_column(
+        comment="World time before which the workers ask for no page; NULL if they need not wait."
+    )
     begun_at: Mapped[datetime] = mapped_column(comment="World time.")
     updated_at: Mapped[datetime] = mapped_column(comment="Wall time of the last page.")
 
@@ -68,7 +76,40 @@ class DataSetAccount(Base):
     turns: Mapped[int] = mapped_column(comment="Pages read.")
     read: Mapped[int] = mapped_column(comment="Posts read.")
     kept: Mapped[int] = mapped_column(comment="Posts kept.")
+    claim_id: Mapped[uuid.UUID | None] = mapped_column(
+        comment="Whose its next page is: first of the message that asks for it, then of the worker that reads it."
+    )
+    claimed_until: Mapped[datetime | None] = mapped_column(
+        comment="Wall time at which that claim lapses; NULL where there is none."
+    )
     updated_at: Mapped[datetime] = mapped_column(comment="Wall time.")
+
+
+class EarlierPost(Base):
+    __tablename__ = "earlier_posts"
+    __table_args__ = (
+        Index("ix_earlier_posts_newest", "bot_id", "posted_at"),
+        Index("ix_earlier_posts_text", "bot_id", "text_hash"),
+        Index("ix_earlier_posts_target", "bot_id", "target_post_id"),
+        {
+            "comment": "What the bot's account posted before the bot wrote for it, from the archive that X hands out. Not in "
+            "`bot_db`, whose every row says which weights, persona and prompt made it: nothing is learnt from these, "
+            "they are measured no more, and nothing sends them again."
+        },
+    )
+
+    bot_id: Mapped[str] = bot_id(primary_key=True)
+    x_post_id: Mapped[str] = mapped_column(primary_key=True, comment="X id.")
+    content: Mapped[str] = mapped_column(comment="The text posted.")
+    text_hash: Mapped[str] = mapped_column(
+        comment="SHA-256 of the canonical text without the handles in front: what X would call a duplicate."
+    )
+    posted_at: Mapped[datetime] = mapped_column(comment="When X published it.")
+    lang: Mapped[str | None] = mapped_column(comment="Language as X detected it.")
+    target_post_id: Mapped[str | None] = mapped_column(comment="X id of the post answered; NULL if it answers none.")
+    likes: Mapped[int | None] = mapped_column(comment="Likes when the archive was made.")
+    retweets: Mapped[int | None] = mapped_column(comment="Reposts without a comment, likewise.")
+    read_at: Mapped[datetime] = mapped_column(comment="Wall time at which these counts were read from an archive.")
 
 
 class Forgotten(Base):

@@ -19,7 +19,7 @@ from app.console import security
 from app.learning.reward import refusal_terms
 from app.posting import queue_drafts
 from app.x.types import XUser
-from dbs.models import Checkpoint, Draft, Event, GateVerdict, LedgerEntry, Loop, Membership, Post, Reward
+from dbs.models import Checkpoint, Draft, EarlierPost, Event, GateVerdict, LedgerEntry, Loop, Membership, Post, Reward
 from dbs.session import Database
 from dbs.states import DraftState, Kind
 
@@ -28,6 +28,7 @@ PAGES = (
     "/feed",
     "/feed?show=ignored",
     "/feed?show=refused",
+    "/feed?show=earlier",
     "/approvals",
     "/copilot",
     "/learning",
@@ -183,6 +184,27 @@ def test_the_feed_shows_what_was_said_and_opens_its_reward(
     assert "reward -2.00: refused by the rule too_long" in browser.see(f"/feed/reward/{draft.draft_id}").text
     assert browser.see(f"/feed/reward/{uuid.uuid4()}").status_code == 404
     assert "Low in the east" not in browser.see("/feed").text
+
+
+def test_the_feed_shows_what_the_account_posted_before_the_bot(
+    browser: Browser, database: Database, checkpoint: Checkpoint
+) -> None:
+    with database.transaction() as session:
+        for number in range(30):
+            session.add(EarlierPost(
+                bot_id=BOT, x_post_id=str(number), content=f"{NASTY} number {number:02}", text_hash=str(number),
+                posted_at=clock.now() - timedelta(days=number), likes=number or None, retweets=None,
+                target_post_id="55" if number == 1 else None, read_at=clock.now(),
+            ))  # fmt: skip
+    first = browser.see("/feed?show=earlier").text
+    assert NASTY not in first
+    assert "number 00" in first
+    assert "<p>1 likes, when the archive was made</p>" in first
+    assert first.count("likes, when the archive was made") == 24, "NULL is not zero"
+    older = re.search(r'href="([^"]+)">Older<', first)
+    assert older is not None
+    assert "number 29" in browser.see(older.group(1).replace("&amp;", "&")).text
+    assert "number 00" not in browser.see("/feed").text
 
 
 def test_the_feed_goes_back_in_time(browser: Browser, database: Database, checkpoint: Checkpoint) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from archives import archive
 from documented import ROOT, Command, in_blocks
 from not_executed import reason_for
 from sqlalchemy import select
@@ -98,6 +99,7 @@ def named(stack: Stack, home: Path) -> Iterator[dict[str, str]]:
         "@ada": f"@{handles[1]}",
         "HANDLE": handles[2],
         "DIR": str(home / "exported"),
+        "ARCHIVE.zip": str(archive(home / "archive.zip").path),
         "…": "a-password-for-once",
     }
     database.close()

@@ -42,7 +42,7 @@ GROUND = (
         "app.leases",
         "app.cursors",
     ),
-    *("app.forgotten", "app.approval", "app.offence", "app.personal_data"),
+    *("app.forgotten", "app.earlier", "app.approval", "app.offence", "app.personal_data"),
     *("app.data.files", "app.data.records", "app.data.near"),
 )
 HEAVY = {"torch", "transformers", "peft", "trl", "numpy", "sklearn", "statsmodels"}

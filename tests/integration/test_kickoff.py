@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from app import kickoff
 from app.config import Secrets, VibeBotConfig
 from app.context import BotContext
 from app.data import gathering
+from app.data.fanout import hand_out, read_page
 from app.data.gathering import ConsentMissingError
 from app.kickoff import Hands, Step, kick_off
 from app.learning import sfttrainer
@@ -127,6 +129,41 @@ def test_interrupted_in_every_step_and_run_again(
     before = len(planted.x.requests)
     kick_off(bot, HANDS)
     assert len(planted.x.requests) == before, "what is done is not done again"
+
+
+def test_on_a_running_stack_the_workers_gather(
+    bot: BotContext, planted: Timelines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kickoff, "gather", broken)
+    monkeypatch.setattr(kickoff, "train", lambda *_, **__: None)  # of that are the other tests
+
+    def work() -> None:
+        waiting = hand_out(bot)
+        while waiting:
+            read_page(bot, waiting.pop(0))
+            waiting += hand_out(bot)
+
+    threads: list[threading.Thread] = []
+
+    def send_pages() -> None:
+        threads.append(threading.Thread(target=work))
+        threads[-1].start()
+
+    seen: list[int] = []
+    rows = kick_off(
+        bot,
+        Hands(
+            agree=lambda _: True,
+            say=lambda _: None,
+            send_pages=send_pages,
+            gathering=lambda progress: seen.append(progress.posts),
+        ),
+    )
+    threads[0].join()
+    assert rows[Step.DATA_SET].state == StepState.DONE
+    assert str(rows[Step.DATA_SET].detail).startswith("150 posts")
+    assert seen[-1] == 150
+    assert sorted(author for author, _ in planted.pages) == sorted({"7", "8", "9", "10", "11"})
 
 
 def test_without_an_opt_in_it_goes_on_with_the_base_model(bot: BotContext, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,38 @@ def test_the_tokens_go_with_their_table_and_nothing_else_does(database_url: str)
     engine.dispose()
 
 
+def test_a_data_set_that_workers_gather_outlives_the_way_back(database_url: str) -> None:
+    engine = create_engine(database_url)
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO bots (bot_id, user_id, created_at) VALUES ('b', '1', '2026-01-01+00')"))
+        connection.execute(
+            text(
+                "INSERT INTO data_sets (bot_id, state, settings, files, posts, characters, dropped, usd, asked_to, "
+                "by_workers, begun_at, updated_at) VALUES ('b', 'open', '{}', '[]', 3, 9, '{}', 1.5, 0, "
+                "true, '2026-01-01+00', '2026-01-01+00')"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO data_set_accounts (bot_id, account, position, state, cursor, turns, read, kept, claim_id, "
+                "claimed_until, updated_at) VALUES ('b', '7', 0, 'reading', '55', 2, 200, 3, gen_random_uuid(), "
+                "'2026-01-01+00', '2026-01-01+00')"
+            )
+        )
+    migrations.downgrade(database_url, "0005")
+    assert "earlier_posts" not in inspect(engine).get_table_names()
+    columns = {column["name"] for column in inspect(engine).get_columns("data_set_accounts")}
+    assert not columns & {"claim_id", "claimed_until"}
+    migrations.upgrade(database_url)
+    migrations.check(database_url)
+    with engine.connect() as connection:
+        row = connection.execute(text("SELECT state, posts, by_workers, waits_until FROM data_sets")).one()
+        account = connection.execute(text("SELECT cursor, turns, read, kept, claim_id FROM data_set_accounts")).one()
+    engine.dispose()
+    assert tuple(row) == ("open", 3, False, None)
+    assert tuple(account) == ("55", 2, 200, 3, None)
+
+
 def test_sql_files_are_what_the_migrations_make(database_url: str, empty_url: str) -> None:
     engine = create_engine(empty_url)
     others = [table for table in Base.metadata.sorted_tables if table.name not in document.SEED_TABLES]

@@ -20,6 +20,7 @@ from app.console.security import SignedIn
 from dbs.models import (
     Community,
     Draft,
+    EarlierPost,
     Engagement,
     Judgement,
     Post,
@@ -40,11 +41,14 @@ class Shown(StrEnum):
     SAID = "said"
     REFUSED = "refused"
     IGNORED = "ignored"
+    EARLIER = "earlier"  # by the account, before the bot
 
 
 @dataclass(frozen=True)
 class Item:
-    """A post that was read, a draft to it, or both; a post of the bot's own has none that it answers."""
+    """A post that was read, a draft to it, or both; a post of the bot's own has none that it answers. Or an earlier
+    post of the account, alone.
+    """
 
     at: datetime
     seen: TimelinePost | None
@@ -54,13 +58,14 @@ class Item:
     post: Post | None
     earned: Engagement | None
     answers: Sequence[QuoteComment]
+    earlier: EarlierPost | None = None
 
 
 @router.get("")
 def page(request: Request, show: Shown = Shown.SAID, before: Annotated[datetime | None, Query()] = None) -> Response:
     bot = bot_of(request)
     with bot.db.transaction() as session:
-        make = _ignored if show is Shown.IGNORED else _drafted
+        make = {Shown.IGNORED: _ignored, Shown.EARLIER: _earlier}.get(show, _drafted)
         items = make(session, bot.config.bot_id, show, before)
     older = items[-1].at.isoformat() if len(items) == PER_PAGE else None
     return render(request, "feed.html", items=items, show=show, shown=list(Shown), older=older, first=before is None)
@@ -138,6 +143,15 @@ def _ignored(session: Session, bot_id: str, _: Shown, before: datetime | None) -
         Item(seen.created_at, seen, handle, judgement, None, None, None, [])
         for seen, handle, judgement in session.execute(statement)
     ]
+
+
+def _earlier(session: Session, bot_id: str, _: Shown, before: datetime | None) -> list[Item]:
+    statement = (
+        select(EarlierPost).where(EarlierPost.bot_id == bot_id).order_by(EarlierPost.posted_at.desc()).limit(PER_PAGE)
+    )
+    if before is not None:
+        statement = statement.where(EarlierPost.posted_at < before)
+    return [Item(row.posted_at, None, None, None, None, None, None, [], row) for row in session.scalars(statement)]
 
 
 def _newest_counts(session: Session, post_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Engagement]:
