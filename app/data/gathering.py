@@ -15,6 +15,7 @@ from app import clock, events
 from app.config import VibeBotConfig
 from app.context import BotContext
 from app.data import manifest
+from app.data.clearing import settle
 from app.data.estimate import CHARACTERS_PER_TOKEN, Estimate, estimate
 from app.data.optin import require_opt_in
 from app.data.sources import Source, local_source
@@ -96,6 +97,7 @@ def gather(
         _ask(bot, agree)
         reason = _gather(bot, source, gatherer, report, wait=wait)
         _end(bot, DataSetState.COMPLETE, reason)
+        settle(bot.db, bot.config)
     except PutOff as put_off:
         _end(bot, DataSetState.OPEN, f"waits: {put_off}")
         raise
@@ -232,7 +234,7 @@ def _ask(bot: BotContext, agree: Callable[[Estimate], bool] | None) -> None:
 def _end(bot: BotContext, state: DataSetState, reason: str) -> None:
     with bot.db.transaction() as session:
         manifest.end(session, bot.config.bot_id, state, reason)
-        manifest.export(session, bot.config)
+        manifest.export(session, bot.config, whole=True)
         events.record(session, bot.config.bot_id, "data_set.ended", state=state.value, reason=reason)
     log.info("data_set.ended", state=state.value, reason=reason)
 
