@@ -13,7 +13,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	# torch first and by name: a later range would take a build for CUDA, several GB of it.
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-	  --editable '.[gpu,sandbox,console,local,ops,plots,dev]'
+	  --editable '.[gpu,sandbox,console,local,ops,s3,plots,dev]'
 	@touch $@
 
 demo: $(INSTALLED)

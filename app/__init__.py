@@ -25,6 +25,7 @@ def __getattr__(name: str) -> Celery:
         # The control commands come along, because `celery -A app control` takes only those that its own process knows.
         import workers.control
         import workers.leash
+        import workers.metrics
         import workers.pulse  # noqa: F401 - all register by being imported
         from app.celery import app
 

@@ -381,6 +381,25 @@ class VibeBotConfig(Section):
     )
     live: bool = Field(default=False, description="Whether posts are really sent. Anything else is a dry run.")
     data_dir: str = Field(default="data", min_length=1, description="Root of exports, data sets and logs.")
+    shared_url: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Where several machines share checkpoints and the jump start's files, as s3://BUCKET/FOLDER or "
+        "another URL of fsspec; data_dir and model.checkpoint_dir are then working copies. Without it they themselves "
+        "are what is shared.",
+    )
+
+    @field_validator("shared_url")
+    @classmethod
+    def _without_credentials(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.password is not None or parts.query or parts.fragment:
+            raise ValueError("credentials and options do not belong here; give them in the environment (AWS_…)")
+        if "://" not in url or not parts.scheme or not (parts.netloc or parts.path.strip("/")):
+            raise ValueError("not a URL; write it as s3://BUCKET/FOLDER or file:///FOLDER")
+        return url
 
     @field_validator("accounts_to_follow")
     @classmethod

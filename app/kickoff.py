@@ -143,8 +143,11 @@ def _data_set(bot: BotContext, hands: Hands) -> tuple[StepState, str]:
 
 
 def _gather(bot: BotContext, hands: Hands) -> Gathered:
-    """By the I/O workers, if they are asked; a source on disk is nowhere but here, and read in no time."""
-    if hands.send_pages is None or bot.config.sft.source != "x":
+    """By the I/O workers, if they are asked and share a directory with this process, so that all append to one file.
+
+    A source on disk is nowhere but here, and read in no time.
+    """
+    if hands.send_pages is None or bot.config.sft.source != "x" or bot.config.shared_url is not None:
         return gather(bot, agree=hands.agree, report=hands.gathering)
     return gather_by_workers(bot, hands.send_pages, agree=hands.agree, report=hands.gathering, say=hands.say)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -138,8 +138,27 @@ def explain(error: ValidationError) -> list[WrongSetting]:
             wrong.append(WrongSetting(field, "missing", "add it (explorer.example.yaml shows how)"))
         else:
             said = f"{item['msg'][0].lower()}{item['msg'][1:]}"
-            wrong.append(WrongSetting(field, f"got {item['input']!r}", said))
+            wrong.append(WrongSetting(field, f"got {_shown(item['input'])!r}", said))
     return wrong
+
+
+def _shown(value: object) -> object:
+    """What stands in a config holds no secret, unless somebody has put one into an address."""
+    if not isinstance(value, str) or "://" not in value:
+        return value
+    address, mark, _ = value.partition("?")
+    return without_password(address) + (f"{mark}***" if mark else "")
+
+
+def without_password(url: str) -> str:
+    """An address that may be shown."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that cannot be read"
+    if parts.password is None:
+        return url
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}"))
 
 
 def _did_you_mean(location: tuple[int | str, ...]) -> str:

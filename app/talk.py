@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import uuid
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from app import clock, forgotten
 from app.config import VibeBotConfig
 from app.connectors.community_db import CommunityDB
 from app.connectors.quotes_comments_db import QuotesCommentsDB
+from app.shared_files import SharedFilesError, shared_files
 from app.x.errors import XError
 from app.x.types import Counts, Tweet
 from app.x_interactor import XInteractor
@@ -83,12 +85,14 @@ def store_talk(session: Session, config: VibeBotConfig, post: Post, talk: Talk) 
 
 
 def _export(config: VibeBotConfig, post_id: uuid.UUID, name: str, rows: list[QuoteComment]) -> str | None:
-    """Write rows as JSON lines under the data root; returns the path relative to it, or None if there are none."""
+    """Write rows as JSON lines under the data root, or at the store that machines share.
+
+    Returns:
+        The path relative to it; None if there are no rows, or the store does not take them.
+    """
     if not rows:
         return None
     relative = Path(EXPORTS) / config.bot_id / str(post_id) / f"{name}.jsonl"
-    path = Path(config.data_dir) / relative
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = [
         json.dumps(
             {
@@ -101,7 +105,21 @@ def _export(config: VibeBotConfig, post_id: uuid.UUID, name: str, rows: list[Quo
         )
         for row in rows
     ]
-    write_aside(path, lines)
+    store = shared_files(config)
+    if store is None:
+        path = Path(config.data_dir) / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_aside(path, lines)
+        return str(relative)
+    # Not kept here: it would have to be cleared on every machine when somebody is forgotten.
+    with tempfile.TemporaryDirectory() as scratch:
+        write_aside(Path(scratch) / f"{name}.jsonl", lines)
+        try:
+            store.put(Path(scratch) / f"{name}.jsonl", str(relative))
+        except SharedFilesError as error:
+            # What was said is in the table, and the next age writes it again; the counts must not wait for the store.
+            log.warning("talk.not_exported", post_id=str(post_id), reason=str(error))
+            return None
     return str(relative)
 
 

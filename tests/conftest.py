@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+from s3_server import Bucket, S3Server
 from scripted_x import ScriptedX
 from sqlalchemy import create_engine, text
 
@@ -124,3 +125,27 @@ def packaged_model() -> Path:
     # In a process of its own, so that the tests' own process stays without torch until a test needs it.
     subprocess.run([sys.executable, "-m", "app.policy.packaged", str(directory)], check=True)
     return directory
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """A bucket of this test's own, and its credentials in the environment."""
+    new = s3_server.new_bucket()
+    for name, value in new.env.items():
+        monkeypatch.setenv(name, value)
+    return new
+
+
+@pytest.fixture(params=["file", "memory", "s3"])
+def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A URL of each kind of store: a mounted volume, memory (of one process), and S3 over HTTP."""
+    if request.param == "s3":
+        return str(request.getfixturevalue("bucket").url)
+    return f"file://{tmp_path / 'volume'}" if request.param == "file" else f"memory://{uuid.uuid4().hex}/explorer"

@@ -17,7 +17,7 @@ from types import FrameType
 
 from app import logs
 from app.celery import GENERATION_QUEUES, TRAINING_QUEUES
-from workers import leash
+from workers import leash, metrics
 from workers.supervisor import Service, Supervisor
 
 TRAINING_LIMIT_SECONDS = 6 * 3600
@@ -71,6 +71,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     supervisor.start()
+    metrics.serve("gpu", supervisor.pids)
     while not stopping:
         supervisor.tend()
         time.sleep(0.5)

@@ -10,6 +10,7 @@ import os
 
 from app import app
 from app.celery import IO_QUEUES
+from workers import metrics
 
 
 def arguments(name: str, concurrency: int) -> list[str]:
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("--name", default=f"io-{os.getpid()}", help="node name before the @; must be unique")
     parser.add_argument("--concurrency", type=int, default=4, help="requests to X under way at once")
     options = parser.parse_args()
+    metrics.serve("io")
     app.worker_main(arguments(options.name, options.concurrency))
 
 

@@ -75,12 +75,11 @@ def show(checkpoint_id: CheckpointId, config: Config = DEFAULT_CONFIG) -> None:
 def promote(checkpoint_id: CheckpointId, config: Config = DEFAULT_CONFIG) -> None:
     """Make a checkpoint current by hand, whatever the gate said. The running bot writes with it from its next batch."""
     from app.policy import registry
+    from app.policy.roots import root_of
 
     context = bot(config)
     with _clear_errors(), context.db.transaction() as session:
-        row = registry.promote(
-            session, context.config.model.checkpoint_dir, context.config.bot_id, uuid.UUID(checkpoint_id)
-        )
+        row = registry.promote(session, root_of(context.config), context.config.bot_id, uuid.UUID(checkpoint_id))
     _announce(row.checkpoint_id)
 
 
@@ -88,10 +87,11 @@ def promote(checkpoint_id: CheckpointId, config: Config = DEFAULT_CONFIG) -> Non
 def rollback(config: Config = DEFAULT_CONFIG) -> None:
     """Make the parent of the current checkpoint current; the one left counts as refused."""
     from app.policy import registry
+    from app.policy.roots import root_of
 
     context = bot(config)
     with _clear_errors(), context.db.transaction() as session:
-        row = registry.rollback(session, context.config.model.checkpoint_dir, context.config.bot_id)
+        row = registry.rollback(session, root_of(context.config), context.config.bot_id)
     _announce(row.checkpoint_id)
 
 
@@ -102,10 +102,11 @@ def prune(
 ) -> None:
     """Remove the files of old checkpoints. What is served, or was learnt from since, stays; so do all rows."""
     from app.policy import registry
+    from app.policy.roots import root_of
 
     context = bot(config)
     with _clear_errors(), context.db.transaction() as session:
-        pruned = registry.prune(session, context.config.model.checkpoint_dir, context.config.bot_id, keep)
+        pruned = registry.prune(session, root_of(context.config), context.config.bot_id, keep)
     typer.echo(f"removed the files of {len(pruned)} checkpoint(s)")
 
 

@@ -182,13 +182,18 @@ def _is_ours(row: DataSet | None) -> bool:
 
 
 def _may_go_on(session: Session, bot: BotContext, row: DataSet) -> bool:
-    """Whether pages may be read now.
+    """Whether pages may be read now. Where machines share files by a store, one process gathers: it cannot append.
 
     Raises:
         ConfigError: the config is not that with which the data set was begun, or does not allow it any more.
     """
     waits = row.waits_until is not None and row.waits_until > clock.now()
-    if not _is_ours(row) or waits or loops.is_paused(session, bot.config.bot_id, LoopName.COMMUNITY):
+    if (
+        bot.config.shared_url is not None
+        or not _is_ours(row)
+        or waits
+        or loops.is_paused(session, bot.config.bot_id, LoopName.COMMUNITY)
+    ):
         return False
     require_opt_in(bot.config, bot.secrets)
     manifest.require_same_settings(row, bot.config)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from app.data.records import Record, decode, encode
 
@@ -26,10 +26,19 @@ class DataFileError(RuntimeError):
 
 @dataclass(frozen=True)
 class FileEntry:
-    """How much of a file counts: bytes, without the closing bracket, and posts."""
+    """How much of a file counts: bytes, without the closing bracket, and posts.
+
+    Attributes:
+        edition: which copy wrote it last; empty where machines share no store (`app/data/working_copy.py`).
+    """
 
     bytes: int = 0
     posts: int = 0
+    edition: str = ""
+
+    def as_row(self) -> dict[str, Any]:
+        """As it stands in `data_sets.files`."""
+        return {"bytes": self.bytes, "posts": self.posts} | ({"edition": self.edition} if self.edition else {})
 
 
 class Kept(NamedTuple):
@@ -76,7 +85,7 @@ class Appender:
             self._truncate(self._handle(number), 0)
         _write(self._handle(number), before + line, entry.bytes)
         self._touched.add(number)
-        self.entries[-1] = FileEntry(entry.bytes + len(before) + len(line), entry.posts + 1)
+        self.entries[-1] = replace(entry, bytes=entry.bytes + len(before) + len(line), posts=entry.posts + 1)
         return number << OFFSET_BITS | (entry.bytes + len(before))
 
     def sync(self) -> list[FileEntry]:
@@ -84,7 +93,7 @@ class Appender:
         self._close_bracket(len(self.entries) - 1)
         for number in sorted(self._touched | {len(self.entries) - 1}):
             os.fsync(self._handle(number))
-        _sync_directory(self.directory)
+        sync_directory(self.directory)
         return self.entries
 
     def read_at(self, position: int) -> Record | None:
@@ -186,11 +195,17 @@ def end_of(entries: Sequence[FileEntry]) -> int:
     return (len(entries) - 1) << OFFSET_BITS | (entries[-1].bytes + len(BETWEEN))
 
 
-def rewrite(directory: Path, entries: Sequence[FileEntry], change: Callable[[Record], Record | None]) -> Kept:
+def rewrite(
+    directory: Path,
+    entries: Sequence[FileEntry],
+    change: Callable[[Record], Record | None],
+    changed_files: set[int] | None = None,
+) -> Kept:
     """Change records in place, padded with spaces, so that nothing moves and each file stays valid JSON.
 
     Args:
         change: gives a record as it is to stand, not longer than it was; None removes it.
+        changed_files: gets the numbers of the files that are not what they were.
 
     Returns:
         What is left. Whoever was killed does it again.
@@ -201,6 +216,8 @@ def rewrite(directory: Path, entries: Sequence[FileEntry], change: Callable[[Rec
             for position, record in positions(directory, entries[: number + 1], number << OFFSET_BITS):
                 changed = change(record)
                 if changed != record:
+                    if changed_files is not None:
+                        changed_files.add(number)
                     _overwrite(file.fileno(), position & ((1 << OFFSET_BITS) - 1), encode(record), changed)
                 if changed is not None:
                     posts, characters = posts + 1, characters + len(changed.text)
@@ -221,7 +238,7 @@ def _write(handle: int, data: bytes, offset: int) -> None:
         data, offset = data[written:], offset + written
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)

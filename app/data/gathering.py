@@ -15,6 +15,7 @@ from app import clock, events
 from app.config import VibeBotConfig
 from app.context import BotContext
 from app.data import claims, manifest
+from app.data.clearing import settle
 from app.data.estimate import CHARACTERS_PER_POST, CHARACTERS_PER_TOKEN, Estimate, estimate
 from app.data.history import take_in
 from app.data.optin import require_opt_in
@@ -99,6 +100,7 @@ def gather(
         _take_over(bot)
         reason = _gather(bot, source, gatherer, report, wait=wait)
         _end(bot, DataSetState.COMPLETE, reason)
+        settle(bot.db, bot.config)
     except PutOff as put_off:
         _end(bot, DataSetState.OPEN, f"waits: {put_off}")
         raise

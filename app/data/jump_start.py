@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from app.context import BotContext
 from app.data import manifest
+from app.data.clearing import settle
 from app.data.estimate import Estimate
 from app.data.gathering import Gathered, Progress, gather
 from app.data.optin import require_opt_in
 from app.loading import ConfigError
+from dbs.models import DataSet
 
 if TYPE_CHECKING:
     from app.learning.sft import SFTOutcome
@@ -54,7 +56,7 @@ def train(bot: BotContext, *, report: TrainingProgress | None = None) -> SFTOutc
 
     Raises:
         OptInMissingError: the posts are from live X, and `sft.train_on_live_x` is not set.
-        ConfigError: there is no data set, or nothing in it.
+        ConfigError: there is no data set, or nothing in it, or the store that machines share lacks some of it.
     """
     from app.learning.sft import run_sft  # torch, for whoever trains
 
@@ -64,4 +66,12 @@ def train(bot: BotContext, *, report: TrainingProgress | None = None) -> SFTOutc
         if row is None or not row.posts:
             raise ConfigError("there is no data set to train on; `explorer data-set` gathers one")
         entries = manifest.entries_of(row)
-    return run_sft(bot.config, bot.db, manifest.directory(bot.config), entries, report)
+
+    def bring() -> None:
+        with bot.db.transaction() as session:
+            row = session.get_one(DataSet, bot.config.bot_id, with_for_update=True)
+            manifest.working_copy(bot.config, row).bring(manifest.entries_of(row))
+
+    outcome = run_sft(bot.config, bot.db, manifest.directory(bot.config), entries, report, bring=bring)
+    settle(bot.db, bot.config)
+    return outcome

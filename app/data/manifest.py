@@ -12,7 +12,7 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,9 @@ from app.data.filters import Dropped, reason_to_drop
 from app.data.near import NearDuplicates
 from app.data.records import encode, record_of
 from app.data.sources import SourcePage
+from app.data.working_copy import WorkingCopy
 from app.loading import ConfigError
+from app.shared_files import shared_files
 from app.x.snowflake import snowflake_at
 from dbs.models import DataSet, DataSetAccount, Forgotten
 from dbs.session import Database
@@ -47,6 +49,16 @@ def directory(config: VibeBotConfig) -> Path:
 
 def entries_of(row: DataSet) -> list[FileEntry]:
     return [FileEntry(**entry) for entry in row.files]
+
+
+def working_copy(config: VibeBotConfig, row: DataSet) -> WorkingCopy:
+    """The files of a data set on this machine.
+
+    Raises:
+        SharedFilesError: `shared_url` cannot be used.
+    """
+    begun = f"{row.begun_at:%Y%m%dT%H%M%S%f}"
+    return WorkingCopy(directory(config), shared_files(config), f"{FOLDER}/{config.bot_id}", begun)
 
 
 def find(session: Session, bot_id: str) -> DataSet | None:
@@ -126,7 +138,9 @@ def accounts(session: Session, bot_id: str) -> list[DataSetAccount]:
 def discard(session: Session, config: VibeBotConfig) -> None:
     """Remove the data set, rows and files, so that another can be begun. What was forgotten stays forgotten."""
     bot_id = config.bot_id
-    session.get(DataSet, bot_id, with_for_update=True)
+    row = session.get(DataSet, bot_id, with_for_update=True)
+    if row is not None:
+        working_copy(config, row).discard()
     session.execute(delete(DataSetAccount).where(DataSetAccount.bot_id == bot_id))
     session.execute(delete(DataSet).where(DataSet.bot_id == bot_id))
     session.flush()
@@ -153,7 +167,7 @@ class Gatherer:
         """Undo what a killed process left behind the bytes that count."""
         with self._db.transaction() as session:
             row = session.get_one(DataSet, self._config.bot_id, with_for_update=True)
-            files.check(self._place, entries_of(row))
+            working_copy(self._config, row).bring(entries_of(row))
             files.repair(self._place, entries_of(row), self._config.sft.file_bytes)
 
     def catch_up(self) -> None:
@@ -186,6 +200,8 @@ class Gatherer:
 
     def _write(self, session: Session, row: DataSet, mine: DataSetAccount, page: SourcePage) -> None:
         dropped: Counter[str] = Counter()
+        copy = working_copy(self._config, row)
+        copy.bring(entries_of(row))
         with Appender(self._place, entries_of(row), self._config.sft.file_bytes) as appender:
             self._appender = appender
             self._catch_up(appender.entries)
@@ -207,7 +223,7 @@ class Gatherer:
                 characters += len(post.text)
             entries = appender.sync()
             self._indexed = files.end_of(entries)
-        row.files = [asdict(entry) for entry in entries]
+        row.files = [entry.as_row() for entry in copy.sign(entries_of(row), entries)]
         row.posts += kept
         row.characters += characters
         row.dropped = dict(Counter(row.dropped) + dropped)
@@ -273,13 +289,25 @@ def end(session: Session, config: VibeBotConfig, state: DataSetState, reason: st
     row.state, row.reason, row.updated_at = state, reason, clock.wall_now()
     row.by_workers, row.waits_until = False, None
     session.flush()
-    export(session, config)
+    export(session, config, whole=True)
     events.record(session, config.bot_id, "data_set.ended", state=state.value, reason=reason)
 
 
-def export(session: Session, config: VibeBotConfig) -> Path:
-    """Write the manifest beside the files, for readers without the database; replaced whole or not at all."""
-    row = session.get_one(DataSet, config.bot_id)
+def export(session: Session, config: VibeBotConfig, *, whole: bool = False) -> Path:
+    """Write the manifest beside the files, for readers without the database; replaced whole or not at all.
+
+    Where machines share a store, the files go there first.
+
+    Args:
+        whole: the open file too, because nothing is appended for now.
+
+    Raises:
+        SharedFilesError: the store does not take them; only where `whole`.
+    """
+    shared = shared_files(config) is not None
+    row = session.get_one(DataSet, config.bot_id, with_for_update=True if shared else None)
+    copy = working_copy(config, row)
+    copy.deliver(entries_of(row), whole=whole)
     shown: dict[str, Any] = {
         "bot_id": row.bot_id,
         "state": row.state,
@@ -307,4 +335,6 @@ def export(session: Session, config: VibeBotConfig) -> Path:
     aside = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
     aside.write_text(json.dumps(shown, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     aside.replace(path)
+    if whole:
+        copy.put_manifest(path)
     return path

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app import cursors
 from app.config import VibeBotConfig
-from app.data import files, manifest
+from app.data import manifest
 from app.data.clearing import clear_files
 from app.data.forgetting import NOT_SHOWN, forget
 from app.loops import PutOff
@@ -78,16 +78,13 @@ def _next_in_tables(session: Session, config: VibeBotConfig, after: str, most: i
 def _ask_files(db: Database, x: XInteractor, config: VibeBotConfig, most: int) -> tuple[int, int]:
     """The same for the data set, as far as it came from X."""
     with db.transaction() as session:
-        row = session.get(DataSet, config.bot_id)
-    if row is None or row.settings["source"] != "x":
-        return 0, 0
-    place, entries = manifest.directory(config), manifest.entries_of(row)
-    files.check(place, entries)
-    records: Iterator[tuple[int, str]] = (
-        (position, record.post_id) for position, record in files.positions(place, entries, row.asked_to)
-    )
-    # The one after the last is where the next turn begins.
-    batch = [item for item, _ in zip(records, range(most + 1), strict=False)]
+        row = session.get(DataSet, config.bot_id, with_for_update=True)
+        if row is None or row.settings["source"] != "x":
+            return 0, 0
+        found = manifest.working_copy(config, row).positions(manifest.entries_of(row), row.asked_to)
+        records: Iterator[tuple[int, str]] = ((position, record.post_id) for position, record in found)
+        # The one after the last is where the next turn begins.
+        batch = [item for item, _ in zip(records, range(most + 1), strict=False)]
     vanished = _ask(db, x, config, [x_post_id for _, x_post_id in batch[:most]])
     with db.transaction() as session:
         mine = session.get(DataSet, config.bot_id, with_for_update=True)

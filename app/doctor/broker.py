@@ -9,8 +9,8 @@ import redis
 
 from app.doctor import rabbitmq
 from app.doctor.findings import AtFault, Check, NotExamined
-from app.doctor.setup import Setup, without_password
-from app.loading import WrongSetting
+from app.doctor.setup import Setup
+from app.loading import WrongSetting, without_password
 
 SETTING = "REDIS_URL"
 SECONDS = 5.0

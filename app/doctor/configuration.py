@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from pydantic import SecretStr
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
@@ -14,6 +16,9 @@ from app.reading import posts_per_member
 from app.x.endpoints import Endpoint
 from app.x.prices import charge_for
 from app.x.requester import BATCH
+
+# What a store of `shared_url` reads by itself.
+OF_STORES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 def check_config(setup: Setup) -> str:
@@ -77,6 +82,7 @@ def secrets_of(secrets: Secrets) -> list[SecretStr | None]:
         secrets.x_access_token_secret,
         secrets.x_client_secret,
     ]
+    found += [SecretStr(os.environ[name]) for name in OF_STORES if os.environ.get(name)]
     addresses = {"database_url": secrets.database_url, "redis_url": secrets.redis_url, "broker_url": secrets.broker_url}
     for name, url in addresses.items():
         if name not in secrets.model_fields_set or url is None:

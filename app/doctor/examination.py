@@ -14,7 +14,7 @@ from app.doctor.findings import AtFault, Check, Finding, NotExamined
 if TYPE_CHECKING:
     from app.doctor.setup import Setup
 
-ROOMS = ("configuration", "database", "broker", "x", "model", "storage", "workforce")
+ROOMS = ("configuration", "database", "broker", "sharing", "x", "model", "storage", "workforce")
 OLDEST_PYTHON = (3, 11)  # requires-python of pyproject.toml
 
 

@@ -94,5 +94,5 @@ CHECKS = (
     Check("model", check_model, ("packages", "config")),
     Check("device", check_device, ("packages", "config")),
     Check("checkpoint_dir", check_checkpoint_dir, ("packages", "config")),
-    Check("checkpoints", check_checkpoints, ("bot", "model", "checkpoint_dir")),
+    Check("checkpoints", check_checkpoints, ("bot", "model", "checkpoint_dir", "shared_url")),
 )

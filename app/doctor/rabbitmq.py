@@ -9,8 +9,7 @@ from kombu.connection import Connection
 
 from app.broker import tls, transport_options
 from app.doctor.findings import AtFault
-from app.doctor.setup import without_password
-from app.loading import WrongSetting
+from app.loading import WrongSetting, without_password
 
 SETTING = "BROKER_URL"
 SECONDS = 5.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
 
 from app.config import Secrets, VibeBotConfig
 from app.loading import WrongSetting
@@ -65,14 +64,3 @@ def wrong_from(setting: str, message: str) -> WrongSetting:
     """A message of the form `SETTING: problem; remedy`, or `problem; remedy`, taken apart."""
     problem, _, remedy = message.removeprefix(f"{setting}: ").partition("; ")
     return WrongSetting(setting, problem, remedy)
-
-
-def without_password(url: str) -> str:
-    """An address that may be shown."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "an address that cannot be read"
-    if parts.password is None:
-        return url
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}"))

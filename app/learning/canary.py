@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from pathlib import Path
 
 import numpy as np
 from sqlalchemy import func, select
@@ -23,6 +22,7 @@ from app.learning.features import Array
 from app.learning.reward import reward_version
 from app.leases import Lease
 from app.policy import registry
+from app.policy.roots import Root
 from dbs.models import Draft, GateVerdict, Reward
 from dbs.states import Arm, CheckpointState
 
@@ -108,7 +108,7 @@ def half_width(effects: Array, alpha: float = ALPHA, tightest_at: int = TIGHTEST
     return float(effects.std()) * math.sqrt(2 * spread / (n**2 * rho2) * math.log(math.sqrt(spread) / alpha))
 
 
-def rule(session: Session, root: str | Path, config: VibeBotConfig, lease: Lease) -> Decision | None:
+def rule(session: Session, root: Root, config: VibeBotConfig, lease: Lease) -> Decision | None:
     """Decide on the canary that is being tried, in the caller's transaction; None if there is none."""
     row = registry.canary(session, config.bot_id)
     if row is None:

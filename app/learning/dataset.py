@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Row, Select, select
@@ -17,6 +16,7 @@ from app.learning.gate import Profile
 from app.learning.reward import reward_version
 from app.learning.samples import POLICY, REFERENCE, Sample
 from app.policy import registry
+from app.policy.roots import Root
 from app.readiness import HELD_OUT_SHARE
 from app.text import mentions
 from dbs.models import Checkpoint, Community, Draft, DraftSample, Reward, TimelinePost, TrainingRun, TrainingSample
@@ -75,7 +75,7 @@ def is_held_out(draft_id: uuid.UUID) -> bool:
     return hashlib.sha256(draft_id.bytes).digest()[0] < 256 * HELD_OUT_SHARE
 
 
-def gather(session: Session, root: str | Path, config: VibeBotConfig, profile: Profile) -> Dataset:
+def gather(session: Session, root: Root, config: VibeBotConfig, profile: Profile) -> Dataset:
     """Read the newest rewarded drafts of the current base: at most `max_samples`, and the gate's number held out.
 
     Raises:
@@ -157,8 +157,10 @@ def _logged(row: Row[Any], names: dict[uuid.UUID, str]) -> Logged:
     )
 
 
-def _stacks(session: Session, root: str | Path, authors: set[uuid.UUID]) -> dict[uuid.UUID, registry.Stack]:
+def _stacks(session: Session, root: Root, authors: set[uuid.UUID]) -> dict[uuid.UUID, registry.Stack]:
     """Adapters of each author; one whose files were pruned is left out."""
-    rows = session.scalars(select(Checkpoint).where(Checkpoint.checkpoint_id.in_(authors)))
+    rows = session.scalars(
+        select(Checkpoint).where(Checkpoint.checkpoint_id.in_(authors), Checkpoint.pruned_at.is_(None))
+    )
     stacks = {row.checkpoint_id: registry.stack(root, row) for row in rows}
     return {author: stack for author, stack in stacks.items() if all(path.is_dir() for _, path in stack)}

@@ -12,7 +12,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from app.data.files import FileEntry
 from app.learning import runs
 from app.policy import checkpoints, registry
 from app.policy.checkpoints import AdapterRef, Manifest
+from app.policy.roots import Root, root_of
 from dbs.models import Checkpoint
 from dbs.session import Database
 from dbs.states import CheckpointKind, RunKind, RunState
@@ -53,12 +54,15 @@ def run_sft(
     directory: Path,
     entries: Sequence[FileEntry],
     progress: Progress | None = None,
+    *,
+    bring: Callable[[], None] | None = None,
 ) -> SFTOutcome:
     """Train on a data set, and make the adapter the reference and the current checkpoint.
 
     Args:
         directory, entries: the files, and how much of each counts.
         progress: called after every optimiser step with the step, the steps planned and the step's metrics.
+        bring: fetches the files that this machine lacks; called once the run has its row, which keeps them here.
 
     Raises:
         Exception: whatever ended the run; its row is marked as failed with the reason first.
@@ -66,7 +70,7 @@ def run_sft(
     try:
         holding = leases.hold(db, config.bot_id, leases.TRAINING_LEASE, runs.LEASE_SECONDS)
         with holding as lease, runs.Heartbeat(lease) as heart:
-            outcome = _Run(config, db, lease, heart, directory, entries, progress).take()
+            outcome = _Run(config, db, lease, heart, directory, entries, progress, bring).take()
     except leases.LeaseTaken as error:
         outcome = SFTOutcome("skipped", str(error))
     log.info("sft.ended", state=str(outcome.state), reason=outcome.reason, **outcome.metrics)
@@ -84,10 +88,11 @@ class _Run:
     directory: Path
     entries: Sequence[FileEntry]
     progress: Progress | None
+    bring: Callable[[], None] | None
 
     @property
-    def root(self) -> Path:
-        return Path(self.config.model.checkpoint_dir)
+    def root(self) -> Root:
+        return root_of(self.config)
 
     def take(self) -> SFTOutcome:
         from app.policy.base_model import base_directory  # the hub's client
@@ -110,6 +115,8 @@ class _Run:
             )
         run_id = runs.begin(self.db, self.lease, RunKind.SFT, parent.checkpoint_id)
         try:
+            if self.bring is not None:
+                self.bring()
             return self._train(run_id, parent, base, who)
         except BaseException as error:
             log.exception("training.failed", run_id=str(run_id))
@@ -168,7 +175,7 @@ class _Run:
         """Where the trainer keeps what it goes on from: the same for the same data, base, persona and settings."""
         facts = [
             base_hash,
-            [asdict(entry) for entry in self.entries],
+            [{"bytes": entry.bytes, "posts": entry.posts} for entry in self.entries],
             self.config.sft.model_dump(mode="json"),
             who.model_dump(mode="json"),
         ]

@@ -27,6 +27,7 @@ from app.learning.gate import PROFILES, Profile, Verdict
 from app.learning.rewarding import compute_rewards
 from app.policy import checkpoints, registry
 from app.policy.checkpoints import AdapterRef, CheckpointError, Manifest
+from app.policy.roots import root_of
 from dbs.models import Checkpoint, GateVerdict, Post
 from dbs.session import Database
 from dbs.states import CheckpointKind, CheckpointState, RunKind, RunState
@@ -97,7 +98,7 @@ class Turn(ABC):
         self.config, self.db, self.lease, self.heart = config, db, lease, heart
         self.progress = progress
         self.profile: Profile = PROFILES[config.ppo.gate]
-        self.root = Path(config.model.checkpoint_dir)
+        self.root = root_of(config)
         self.forgotten = 0  # how many subjects were, when the data was read
         self.data = Dataset([], [], {})
 

@@ -28,6 +28,7 @@ from app.local.safety_figures import HostileShare, hostile_share, mean_traits
 from app.policy import registry
 from app.policy.model import LanguageModel
 from app.policy.prompts import Prompt, PromptBuilder, Said, Target
+from app.policy.roots import root_of
 from app.policy.wording import INSTRUCTIONS
 from app.safety import check_text
 from dbs.models import Checkpoint
@@ -116,7 +117,7 @@ class Measurement:
                 .where(Checkpoint.bot_id == config.bot_id, Checkpoint.promoted_at.is_not(None))
                 .order_by(Checkpoint.promoted_at)
             ).all()
-            self._checkpoints = [(row, registry.stack(config.model.checkpoint_dir, row)) for row in rows]
+            self._checkpoints = [(row, registry.stack(root_of(config), row)) for row in rows]
             current = registry.current(session, config.bot_id)
         self._current_id = current.checkpoint_id if current else None
         builder = PromptBuilder(self._model.tokenizer, config.model.max_prompt_tokens)

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import structlog
 from app import clock, environment
 from app.local.servers import LocalServers, free_port
 from dbs import migrations
+from workers import metrics
 from workers.supervisor import Service, Supervisor
 
 log = structlog.get_logger()
@@ -49,11 +50,16 @@ class SandboxOptions:
 
 @dataclass(frozen=True)
 class Stack:
-    """A running stack: where its parts are, and what keeps them running."""
+    """A running stack: where its parts are, and what keeps them running.
+
+    Attributes:
+        metrics: addresses at which the bot's services tell Prometheus of their processes, by service.
+    """
 
     directory: Path
     supervisors: list[Supervisor]
     env: dict[str, str]
+    metrics: dict[str, str]
 
     def tend(self) -> None:
         """Restart what died and note the world's time. Call it every second or so."""
@@ -210,11 +216,16 @@ def running_stack(
             supervisors.append(sandbox_supervisor)
         if before_bot is not None:
             before_bot(env)
-        supervisor = Supervisor(bot_services(directory, env, io_workers), log_dir=directory / "logs")
+        services = bot_services(directory, env, io_workers)
+        served = {service.name: f"127.0.0.1:{free_port()}" for service in services}
+        services = [
+            replace(service, env={**service.env, metrics.VARIABLE: served[service.name]}) for service in services
+        ]
+        supervisor = Supervisor(services, log_dir=directory / "logs")
         environment.announce(env)
         try:
             supervisor.start()
-            yield Stack(directory, [*supervisors, supervisor], env)
+            yield Stack(directory, [*supervisors, supervisor], env, served)
         finally:
             supervisor.stop()
             environment.retract()

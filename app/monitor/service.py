@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import structlog
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import VibeBotConfig
@@ -30,6 +30,7 @@ class Monitor:
         self._herald = notify.Herald(config.bot_id, channels)
         self._latest: Observation | None = None
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self.registry.register(
             Metrics(config.budget, lambda: self._latest, lambda: list(self._herald.standing.values()))
         )

@@ -2,8 +2,9 @@
 
 A directory `<root>/<bot_id>/<checkpoint_id>/` holds one adapter in PEFT's format (`adapter_config.json`,
 `adapter_model.safetensors`) and `manifest.json`. It is written aside, synced and renamed into place, and never
-changes afterwards. The rows that point at it are in `app/policy/registry.py`. Nothing here needs torch to be imported
-before an adapter is written or read.
+changes afterwards. Where machines share a store (`app/policy/copies.py`), it is put there before it has its name here,
+and what a machine lacks is fetched and verified. The rows that point at it are in `app/policy/registry.py`. Nothing
+here needs torch to be imported before an adapter is written or read.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from app.loading import ConfigError
+from app.policy.roots import MANIFEST, Root, SharedRoot
 from dbs.states import CheckpointKind
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 # Loading one of these runs code that is in the file.
@@ -96,22 +98,24 @@ def base_hash(model_dir: str | Path) -> str:
     return digest.hexdigest()
 
 
-def directory(root: str | Path, bot_id: str, checkpoint_id: uuid.UUID) -> Path:
+def directory(root: Root, bot_id: str, checkpoint_id: uuid.UUID) -> Path:
     """Where a checkpoint lies."""
     return Path(root) / bot_id / str(checkpoint_id)
 
 
 def write(
-    root: str | Path, adapter_state: Mapping[str, Tensor], adapter_config: Mapping[str, Any], manifest: Manifest
+    root: Root, adapter_state: Mapping[str, Tensor], adapter_config: Mapping[str, Any], manifest: Manifest
 ) -> tuple[Path, Manifest]:
     """Write an adapter as a checkpoint, whole or not at all; returns its directory and the manifest with its files.
+
+    With a shared root it is at the store when this returns.
 
     Args:
         adapter_state: tensors by PEFT's names, as `get_peft_model_state_dict` gives them.
         adapter_config: `LoraConfig.to_dict()`; sets are stored as sorted lists.
 
     Raises:
-        CheckpointError: the directory exists already, or a tensor holds NaN or infinity.
+        CheckpointError: the directory exists already, a tensor holds NaN or infinity, or the store does not take it.
     """
     import torch  # an I/O process lists checkpoints and never writes one
     from safetensors.torch import save_file
@@ -133,13 +137,23 @@ def write(
         manifest = manifest.model_copy(update={"files": files})
         (aside / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         for file in (*aside.iterdir(), aside):
-            _sync(file)
+            sync(file)
+        # First, because what is here and not there could be served by this machine alone.
+        if isinstance(root, SharedRoot):
+            _put(root, aside, manifest.bot_id, manifest.checkpoint_id)
         aside.rename(place)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    _sync(place.parent)
+    sync(place.parent)
     return place, manifest
+
+
+def _put(root: SharedRoot, place: Path, bot_id: str, checkpoint_id: uuid.UUID) -> None:
+    try:
+        root.put(place, bot_id, checkpoint_id)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def verify(path: str | Path, base: str | None = None, bot_id: str | None = None) -> Manifest:
@@ -220,8 +234,19 @@ def read_adapter_config(path: str | Path) -> dict[str, Any]:
     return dict(config)
 
 
-def remove(root: str | Path, bot_id: str, checkpoint_id: uuid.UUID) -> None:
-    """Delete a checkpoint's files. It is renamed first, so that no half-deleted directory looks like a checkpoint."""
+def remove(root: Root, bot_id: str, checkpoint_id: uuid.UUID) -> None:
+    """Delete a checkpoint's files. It is renamed first, so that no half-deleted directory looks like a checkpoint.
+
+    Raises:
+        SharedFilesError: the store does not delete them.
+    """
+    if isinstance(root, SharedRoot):
+        root.remove(bot_id, checkpoint_id)
+    forget_copy(root, bot_id, checkpoint_id)
+
+
+def forget_copy(root: Root, bot_id: str, checkpoint_id: uuid.UUID) -> None:
+    """Delete the directory of a checkpoint, and nothing at the store."""
     place = directory(root, bot_id, checkpoint_id)
     if place.exists():
         doomed = place.parent / f".{checkpoint_id}.removed-{uuid.uuid4().hex[:8]}"
@@ -250,7 +275,7 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Make a file's bytes, or a directory's entries, survive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.config import VibeBotConfig
 from app.policy import registry
 from app.policy.checkpoints import ForeignCheckpointError, verify
+from app.policy.roots import root_of
 from dbs.models import Checkpoint
 from dbs.states import Arm
 
@@ -87,7 +88,7 @@ class PointerReader:
                 f"model.hf_repo_id is {self._config.model.hf_repo_id} ({self._base_hash[:12]}); set it back, or "
                 "promote a checkpoint of the new base"
             )
-        stack = tuple(path for _, path in registry.stack(self._config.model.checkpoint_dir, row))
+        stack = tuple(path for _, path in registry.stack(root_of(self._config), row))
         for path in stack:
             if path not in self._verified:
                 verify(path, self._base_hash, self._config.bot_id)

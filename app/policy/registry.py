@@ -12,14 +12,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import structlog
 from sqlalchemy import event, select, update
 from sqlalchemy.orm import Session
 
 from app import clock, events
 from app.leases import Lease
-from app.policy.checkpoints import CheckpointError, Manifest, directory, remove, verify
+from app.loading import ConfigError
+from app.policy.checkpoints import CheckpointError, Manifest, forget_copy, remove, verify
+from app.policy.copies import fetch, sweep_store
+from app.policy.roots import Root, SharedRoot
 from dbs.models import Bot, Checkpoint, Draft, Post, Reward, TrainingSample
 from dbs.states import CheckpointKind, CheckpointState, PostState, SentBy
+
+log = structlog.get_logger()
 
 Stack = list[tuple[str, Path]]  # names and directories of adapters, from the bottom up
 LIVE_STATES = (PostState.QUEUED, PostState.SENDING, PostState.POSTED, PostState.UNCONFIRMED)
@@ -95,10 +101,16 @@ def get(session: Session, bot_id: str, checkpoint_id: uuid.UUID) -> Checkpoint:
     return row
 
 
-def stack(root: str | Path, row: Checkpoint) -> Stack:
-    """Names and directories of the adapters to put on the base, from the bottom up; empty for the base itself."""
+def stack(root: Root, row: Checkpoint) -> Stack:
+    """Names and directories of the adapters to put on the base, from the bottom up; empty for the base itself.
+
+    With a shared root each of them is fetched first where this machine lacks it.
+
+    Raises:
+        CheckpointError: as `copies.fetch`.
+    """
     return [
-        (adapter["name"], directory(root, row.bot_id, uuid.UUID(adapter["checkpoint_id"])))
+        (adapter["name"], fetch(root, row.bot_id, uuid.UUID(adapter["checkpoint_id"])))
         for adapter in row.manifest["stack"]
     ]
 
@@ -125,7 +137,7 @@ def commit(session: Session, manifest: Manifest) -> Checkpoint:
 
 
 def promote(
-    session: Session, root: str | Path, bot_id: str, checkpoint_id: uuid.UUID, *, lease: Lease | None = None
+    session: Session, root: Root, bot_id: str, checkpoint_id: uuid.UUID, *, lease: Lease | None = None
 ) -> Checkpoint:
     """Make a checkpoint current, and the bottom of its stack the reference, in the caller's transaction.
 
@@ -137,6 +149,7 @@ def promote(
         UnknownCheckpointError: the bot has no such checkpoint.
         CheckpointError: its files were pruned or cannot be used.
     """
+    _bring(session, root, bot_id, checkpoint_id)
     _lock(session, bot_id)
     if lease is not None:
         lease.check(session)
@@ -160,12 +173,15 @@ def promote(
     return row
 
 
-def rollback(session: Session, root: str | Path, bot_id: str) -> Checkpoint:
+def rollback(session: Session, root: Root, bot_id: str) -> Checkpoint:
     """Make the parent of the current checkpoint current; the one left is marked as refused.
 
     Raises:
         CheckpointError: there is no current checkpoint, it has no parent, or the parent's files cannot be used.
     """
+    ahead = current(session, bot_id)
+    if ahead is not None and ahead.parent_id is not None:
+        _bring(session, root, bot_id, ahead.parent_id)
     _lock(session, bot_id)
     left = current(session, bot_id)
     if left is None or left.parent_id is None:
@@ -178,7 +194,7 @@ def rollback(session: Session, root: str | Path, bot_id: str) -> Checkpoint:
     return row
 
 
-def prune(session: Session, root: str | Path, bot_id: str, keep: int) -> list[uuid.UUID]:
+def prune(session: Session, root: Root, bot_id: str, keep: int) -> list[uuid.UUID]:
     """Give up the files of all but the `keep` newest checkpoints that nothing needs; the rows stay.
 
     Needed are the current one, the canary and the reference, their ancestors, those that wrote a draft which is yet
@@ -203,27 +219,54 @@ def prune(session: Session, root: str | Path, bot_id: str, keep: int) -> list[uu
         row.pruned_at = clock.wall_now()
         events.record(session, bot_id, "checkpoint.pruned", str(row.checkpoint_id))
     ids = [row.checkpoint_id for row in doomed]
+    elsewhere = [row.checkpoint_id for row in rows.values() if row.path and row.pruned_at is not None]
 
     def remove_files(_: Session) -> None:
-        for checkpoint_id in ids:
-            remove(root, bot_id, checkpoint_id)
+        for checkpoint_id in elsewhere:  # pruned on another machine, and still in this one's copy
+            forget_copy(root, bot_id, checkpoint_id)
+        try:
+            for checkpoint_id in ids:
+                remove(root, bot_id, checkpoint_id)
+        except ConfigError as error:
+            # The rows are committed, and what no row needs is looked for again by `sweep`.
+            log.warning("checkpoints.not_removed", reason=str(error))
 
     event.listen(session, "after_commit", remove_files, once=True)
     return ids
 
 
-def sweep(session: Session, root: str | Path, bot_id: str) -> list[str]:
+def sweep(session: Session, root: Root, bot_id: str) -> list[str]:
     """Remove directories that no row needs: written by a process that died before it committed, or half removed.
 
+    At the store the same, and what rows need and only this machine has is put there.
+
     Only for the holder of the training lease: nobody else may be writing a checkpoint meanwhile.
+
+    Raises:
+        CheckpointError: the store does not do what it is asked.
     """
     home = Path(root) / bot_id
-    wanted = {str(row.checkpoint_id) for row in listing(session, bot_id) if row.pruned_at is None}
+    wanted = {row.checkpoint_id for row in listing(session, bot_id) if row.path and row.pruned_at is None}
     entries = [entry for entry in sorted(home.iterdir()) if entry.is_dir()] if home.is_dir() else []
-    orphans = [entry for entry in entries if entry.name not in wanted]
+    orphans = [entry for entry in entries if entry.name not in {str(checkpoint_id) for checkpoint_id in wanted}]
     for orphan in orphans:
         shutil.rmtree(orphan)
+    if isinstance(root, SharedRoot):
+        try:
+            sweep_store(session, root, bot_id, wanted)
+        except ConfigError as error:
+            raise CheckpointError(str(error)) from error
     return [orphan.name for orphan in orphans]
+
+
+def _bring(session: Session, root: Root, bot_id: str, checkpoint_id: uuid.UUID) -> None:
+    """Fetch what promoting it will look at, before the lock is taken: fetching takes time, and others need the row."""
+    if isinstance(root, SharedRoot):
+        row = get(session, bot_id, checkpoint_id)
+        if row.pruned_at is None:
+            stack(root, row)
+        session.flush()
+        session.expire(row)
 
 
 def _authors_of_unconsumed(session: Session, bot_id: str) -> set[uuid.UUID]:

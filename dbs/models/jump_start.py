@@ -31,7 +31,9 @@ class DataSet(Base):
         JSONB, comment="The source and the filters it was begun with; others need a new data set."
     )
     files: Mapped[list[JSONObject]] = mapped_column(
-        JSONB, comment="Per file, in order: bytes that count (the closing bracket not among them), and posts."
+        JSONB,
+        comment="Per file, in order: bytes that count (the closing bracket not among them), posts, and, where machines "
+        "share a store, the edition: which copy wrote it last.",
     )
     posts: Mapped[int] = mapped_column(BigInteger, comment="Posts kept.")
     characters: Mapped[int] = mapped_column(BigInteger, comment="Characters of their texts; four are about a token.")

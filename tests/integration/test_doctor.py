@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import safetensors.torch
 from healthy_setup import BOT_ID, SKIPPED_WHEN_WELL, Setting, one_fault
 from pydantic import SecretStr
+from s3_server import S3Server
 
 from app import loading
 from app.config import Secrets
@@ -107,6 +110,18 @@ def damage_adapter(setting: Setting) -> None:
 
 def lose_adapter(setting: Setting) -> None:
     (setting.checkpoint / "adapter_model.safetensors").unlink()
+
+
+def with_store(**changes: str) -> Callable[[Setting], None]:
+    """Keys of a store, and no other that this machine's user may have."""
+    keys = {"AWS_ACCESS_KEY_ID": "KEY", "AWS_SECRET_ACCESS_KEY": "secret-key", "AWS_DEFAULT_REGION": "us-east-1"}
+    return env(**{**keys, "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull, **changes})
+
+
+def a_file(setting: Setting) -> Path:
+    file = setting.directory / "no-folder"
+    file.write_text("")
+    return file
 
 
 def file_as_root(name: str) -> Callable[[Setting], None]:
@@ -224,6 +239,19 @@ BROKEN = {
     "a checkpoint that is damaged": (damage_adapter, "checkpoints", "model.checkpoint_dir", "not the file"),
     "a checkpoint of another base": (another_base, "checkpoints", "model.hf_repo_id", "sits on base tiny"),
     "no place for data": (file_as_root("data_dir"), "data_dir", "data_dir", "cannot be written to"),
+    "a shared URL with a password": (
+        config(shared_url="s3://KEY:secret-password@bucket/x"), "config", "shared_url", "KEY:***@bucket",
+    ),
+    "a store that nobody knows": (
+        config(shared_url="nothing://bucket/x"), "shared_url", "shared_url", "Protocol not known",
+    ),
+    "a store that is not there": (
+        both(config(shared_url="s3://bucket/x"), with_store(AWS_ENDPOINT_URL=f"http://127.0.0.1:{CLOSED}")),
+        "shared_url", "shared_url", "got s3://bucket/x, and cannot write",
+    ),
+    "a volume that takes no files": (
+        lambda setting: config(shared_url=f"file://{a_file(setting)}/x")(setting), "shared_url", "shared_url", "cannot",
+    ),
     "no place for checkpoints": (
         file_as_root("model__checkpoint_dir"), "checkpoint_dir", "model.checkpoint_dir", "cannot be written to",
     ),
@@ -268,3 +296,30 @@ def test_an_old_python(
     found = examined()
     assert one_fault(found, "python").message == "got 3.10.4"
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("trouble", [None, "no bucket", "no permission"])
+def test_a_shared_store_is_tried_out(
+    trouble: str | None, setting: Setting, examined: Callable[[], list[Finding]], s3_server: S3Server
+) -> None:
+    bucket = s3_server.new_bucket()
+    url = "s3://never-made/explorer" if trouble == "no bucket" else bucket.url
+    setting.settings["shared_url"] = url
+    setting.env |= bucket.env
+    setting.write()
+    if trouble == "no permission":
+        with s3_server.a_key_that_may_nothing() as env:
+            setting.env |= env
+            found = examined()
+    else:
+        found = examined()
+    if trouble is None:
+        said = {finding.check: finding.message for finding in found}
+        assert said["shared_url"] == f"{url} can be written to, listed, read and deleted from"
+        assert not any(finding.state == "fault" for finding in found)
+        return
+    fault = next(finding for finding in found if finding.check == "shared_url")
+    assert (fault.state, fault.setting) == ("fault", "shared_url")
+    assert f"got {url}" in fault.message
+    assert ("make the bucket" if trouble == "no bucket" else "let the key") in str(fault.remedy)
+    assert setting.env["AWS_SECRET_ACCESS_KEY"] not in fault.message

@@ -68,7 +68,7 @@ def test_one_room_is_examined_with_what_it_needs(setting: Setting) -> None:
     report = json.loads(said)
     assert (code, report["faults"]) == (0, 0)
     assert [finding["check"] for finding in report["findings"]] == [
-        *("python", "config", "environment", "database", "schema", "bot"),
+        *("python", "config", "environment", "database", "schema", "bot", "shared_url"),
         *("packages", "model", "device", "checkpoint_dir", "checkpoints"),
     ]
 

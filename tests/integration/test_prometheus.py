@@ -46,6 +46,10 @@ def config_for(directory: Path, addresses: dict[str, str]) -> Path:
     settings = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
     settings["global"] = {"scrape_interval": "2s", "evaluation_interval": "2s"}
     for job in settings["scrape_configs"]:
+        if job["job_name"] == "workers":  # by the name service of compose, which is not here
+            (found,) = job.pop("dns_sd_configs")
+            job["static_configs"] = [{"targets": [addresses[name] for name in found["names"]]}]
+            continue
         for static in job["static_configs"]:
             static["targets"] = [addresses[target] for target in static["targets"]]
         if "basic_auth" in job:
@@ -59,7 +63,9 @@ def config_for(directory: Path, addresses: dict[str, str]) -> Path:
 def watched(stack: Stack) -> Iterator[str]:
     """The monitor, Flower and Prometheus beside a stack, tended with it; yields the address of Prometheus."""
     monitor, flower, prometheus = (f"127.0.0.1:{free_port()}" for _ in range(3))
-    config = config_for(stack.directory, {"monitor:9464": monitor, "flower:5555": flower})
+    workers = {"beat": "beat", "io-worker": "io-1", "gpu-worker": "gpu"}
+    served = {name: stack.metrics[service] for name, service in workers.items()}
+    config = config_for(stack.directory, {"monitor:9464": monitor, "flower:5555": flower, **served})
     env = {**stack.env, "FLOWER_BASIC_AUTH": f"explorer:{PASSWORD}"}
     services = [
         Service("monitor", [sys.executable, "-m", "app.cli", "monitor", "--port", monitor.split(":")[1]], env=env),
@@ -112,8 +118,23 @@ def values(prometheus: str, expression: str) -> list[float]:
     return [float(row["value"][1]) for row in body["data"]["result"]]
 
 
-def test_both_are_scraped_with_the_password(stack: Stack, prometheus: str) -> None:
-    wait_for(stack, "scrape of the monitor and Flower", 120, lambda: values(prometheus, "up") == [1.0, 1.0])
+def test_all_are_scraped_flower_with_its_password(stack: Stack, prometheus: str) -> None:
+    wait_for(stack, "scrape of all five", 120, lambda: values(prometheus, "up") == [1.0] * 5)
+
+
+def test_each_process_of_a_service_tells_of_itself(stack: Stack, prometheus: str) -> None:
+    of_gpu = {("gpu", process) for process in ("main", "generation", "training", "training-children")}
+    every = {("beat", "main"), ("io", "main"), *of_gpu}
+
+    def seen() -> set[tuple[str, str]]:
+        query = {"query": 'process_resident_memory_bytes{job="workers"}'}
+        answer = requests.get(f"{prometheus}/api/v1/query", params=query, timeout=10).json()
+        rows = [row["metric"] for row in answer["data"]["result"] if float(row["value"][1]) > 1e6]
+        return {(row["service"], row["process"]) for row in rows}
+
+    wait_for(stack, "a figure of each process", 120, lambda: seen() >= every)
+    others = 'count by (job) (process_resident_memory_bytes{job!="workers"})'
+    wait_for(stack, "figures of the monitor and Flower", 120, lambda: values(prometheus, others) == [1.0, 1.0])
 
 
 def test_posts_are_rewarded(stack: Stack, prometheus: str) -> None:

@@ -98,6 +98,32 @@ def test_a_data_set_that_workers_gather_outlives_the_way_back(database_url: str)
     assert tuple(account) == ("55", 2, 200, 3, None)
 
 
+def test_an_older_code_gets_files_that_it_can_read(database_url: str) -> None:
+    """It knows no edition, and would refuse an entry that has one."""
+    engine = create_engine(database_url)
+    files = '[{"bytes": 9, "posts": 2, "edition": "a.1"}, {"bytes": 5, "posts": 1}]'
+    columns = (
+        "(bot_id, state, settings, files, posts, characters, dropped, usd, asked_to, by_workers, begun_at, updated_at)"
+    )
+    data_set = (
+        f"INSERT INTO data_sets {columns} VALUES (:bot, 'open', '{{}}', :files, 3, 9, '{{}}', 0, 0, false, :at, :at)"
+    )
+    with engine.begin() as connection:
+        for bot_id, held in (("b", files), ("c", "[]")):
+            facts = {"bot": bot_id, "user": bot_id, "files": held, "at": "2026-01-01+00"}
+            connection.execute(text("INSERT INTO bots (bot_id, user_id, created_at) VALUES (:bot, :user, :at)"), facts)
+            connection.execute(text(data_set), facts)
+    migrations.downgrade(database_url, "0005")
+    with engine.connect() as connection:
+        assert list(connection.scalars(text("SELECT files FROM data_sets ORDER BY bot_id"))) == [
+            [{"bytes": 9, "posts": 2}, {"bytes": 5, "posts": 1}],
+            [],
+        ]
+    migrations.upgrade(database_url)
+    migrations.check(database_url)
+    engine.dispose()
+
+
 def test_sql_files_are_what_the_migrations_make(database_url: str, empty_url: str) -> None:
     engine = create_engine(empty_url)
     others = [table for table in Base.metadata.sorted_tables if table.name not in document.SEED_TABLES]

@@ -184,7 +184,8 @@ def test_prometheus_can_read_every_metric(
     families = {
         family.name: family for family in text_string_to_metric_families(generate_latest(monitor.registry).decode())
     }
-    assert all(name.startswith("explorer_") for name in families)
+    assert all(name.startswith(("explorer_", "process_")) for name in families)
+    assert families["process_resident_memory_bytes"].samples[0].value > 1e6, "of the monitor itself"
     standing = {sample.labels["alarm"]: sample.value for sample in families["explorer_alarm"].samples}
     assert standing["stopped"] == 1
     assert standing["database"] == 0

@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.config import BudgetConfig
 from app.monitor.metrics import Metrics
+from workers.metrics import ProcessMetrics
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -55,6 +56,14 @@ def of_flower() -> dict[str, set[str]]:
     return {name: set(REGISTRY._names_to_collectors[name]._labelnames) for name in names}
 
 
+def of_processes() -> dict[str, set[str]]:
+    """Every metric that a service tells of its processes, and its labels."""
+    registry = CollectorRegistry()
+    registry.register(ProcessMetrics("io"))
+    samples = [sample for family in registry.collect() for sample in family.samples]
+    return {sample.name: set(sample.labels) for sample in samples}
+
+
 def queried(expression: str) -> set[str]:
     """The metrics that a PromQL expression names."""
     bare = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^\]]*\]|\b(?:by|without|on|ignoring)\s*\([^)]*\)', " ", expression)
@@ -67,7 +76,7 @@ def rules() -> list[dict[str, Any]]:
 
 def known() -> set[str]:
     of_histogram = {"flower_task_runtime_seconds_" + part for part in ("bucket", "sum", "count")}
-    return set(served()) | set(of_flower()) | of_histogram | OF_PROMETHEUS
+    return set(served()) | set(of_flower()) | set(of_processes()) | of_histogram | OF_PROMETHEUS
 
 
 def documented(heading: str) -> dict[str, set[str]]:
@@ -81,6 +90,7 @@ def test_every_metric_is_documented_with_its_labels() -> None:
     # `explorer_x_barred` has a row for what is barred only, and a healthy bot is barred from nothing.
     assert documented("Of the monitor") == served() | {"explorer_x_barred": {"ability"}}
     assert documented("Of Flower") == of_flower()
+    assert documented("Of processes") == of_processes()
 
 
 def test_a_metric_in_an_expression_is_found_and_nothing_else() -> None:
@@ -138,11 +148,16 @@ def test_every_panel_uses_the_data_source_that_is_provisioned() -> None:
 def test_prometheus_asks_where_compose_serves() -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     jobs = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
-    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in jobs}
+    workers, *others = sorted(jobs, key=lambda job: "static_configs" in job)
+    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in others}
     assert targets == {"explorer": ["monitor:9464"], "flower": ["flower:5555"]}
+    (found,) = workers["dns_sd_configs"]
+    served = {name for name, service in compose.items() if "EXPLORER_METRICS" in (service.get("environment") or {})}
+    assert set(found["names"]) == served
+    assert {compose[name]["environment"]["EXPLORER_METRICS"] for name in served} == {f"0.0.0.0:{found['port']}"}
     assert compose["monitor"]["ports"][0].endswith(":9464")
     assert compose["flower"]["ports"][0].endswith(":5555")
-    password_file = jobs[1]["basic_auth"]["password_file"]
+    (password_file,) = {job["basic_auth"]["password_file"] for job in jobs if "basic_auth" in job}
     assert f"> {password_file}\n" in compose["prometheus"]["entrypoint"][-1]
     (source,) = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yml").read_text())["datasources"]
     assert source["url"] == "http://prometheus:9090"

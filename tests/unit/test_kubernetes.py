@@ -145,17 +145,40 @@ def test_claims_and_ports_are_those_that_are_used() -> None:
     assert open_ports == {port["containerPort"] for name in WORKLOADS for port in container(name).get("ports", [])}
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl on this machine: install it")
-@pytest.mark.parametrize("folder", ["deploy/kubernetes", "deploy/kubernetes-gpu"])
-def test_kubectl_puts_it_together(folder: str) -> None:
+def put_together(folder: str, kind: str = "") -> dict[str, dict[str, Any]]:
+    """What `kubectl apply -k` would send: the workloads by name, or whatever is of a kind."""
     done = subprocess.run(["kubectl", "kustomize", folder], cwd=ROOT, capture_output=True, text=True, check=True)
-    made = {
+    return {
         document["metadata"]["name"]: document
         for document in yaml.safe_load_all(done.stdout)
-        if "template" in document["spec"]
+        if (document["kind"] == kind if kind else "template" in document.get("spec", {}))
     }
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl on this machine: install it")
+@pytest.mark.parametrize("folder", ["deploy/kubernetes", "deploy/kubernetes-gpu", "deploy/kubernetes-s3"])
+def test_kubectl_puts_it_together(folder: str) -> None:
+    made = put_together(folder)
     assert made.keys() == WORKLOADS.keys()
     for document in made.values():
         kubernetes_validate.validate(document, NEWEST, strict=True)
     limits = made["gpu-worker"]["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
     assert ("nvidia.com/gpu" in limits) == folder.endswith("gpu")
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl on this machine: install it")
+def test_with_an_object_store_no_volume_is_written_from_two_nodes() -> None:
+    made = put_together("deploy/kubernetes-s3")
+    claims = put_together("deploy/kubernetes-s3", "PersistentVolumeClaim")
+    assert {tuple(claim["spec"]["accessModes"]) for claim in claims.values()} == {("ReadWriteOnce",)}
+    users: dict[str, list[str]] = {name: [] for name in claims}
+    for name, document in made.items():
+        spec = document["spec"]["template"]["spec"]
+        for volume in spec["volumes"]:
+            if "persistentVolumeClaim" in volume:
+                users[volume["persistentVolumeClaim"]["claimName"]].append(name)
+        (only,) = spec["containers"]
+        works_on_files = {"data", "checkpoints"} & {mount["name"] for mount in only["volumeMounts"]}
+        assert ("envFrom" in only) == bool(works_on_files), f"{name} needs the store's keys if it has its files"
+        assert not [m for m in only["volumeMounts"] if m["name"] in works_on_files and m.get("readOnly")]
+    assert users == {"checkpoints": ["gpu-worker"], "data": ["kickoff"], "flower": ["flower"]}

@@ -19,7 +19,9 @@ from app.console.security import OwnForm, SignedIn
 from app.context import BotContext
 from app.policy import registry
 from app.policy.checkpoints import CheckpointError
+from app.policy.roots import root_of
 from app.reloading import announce
+from app.shared_files import SharedFilesError
 from dbs.models import Checkpoint, Draft, GateVerdict, Reward, TrainingRun
 from dbs.states import DraftState
 
@@ -103,9 +105,9 @@ def rewards_table(request: Request) -> Response:
 def _move(bot: BotContext, action: str, how: Any) -> None:
     try:
         with bot.db.transaction() as session:
-            row: Checkpoint = how(session, bot.config.model.checkpoint_dir)
+            row: Checkpoint = how(session, root_of(bot.config))
             events.record(session, bot.config.bot_id, f"console.{action}", str(row.checkpoint_id))
-    except CheckpointError as error:
+    except (CheckpointError, SharedFilesError) as error:
         raise HTTPException(409, str(error)) from None
     announce()
 
