@@ -11,6 +11,7 @@ import os
 from collections import Counter
 from dataclasses import asdict, replace
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from dbs.states import DataSetState, SourceState
 
 FOLDER = "jump_start_files"
 MANIFEST = "manifest.json"
+INDEXED_AT_ONCE = 2000  # records
 KEPT_SETTINGS = ("source", "path", "languages", "max_similarity", "posts_per_account", "read_reposts", "read_parents")
 
 
@@ -176,8 +178,10 @@ class Gatherer:
             self._catch_up(appender)
             forgotten = self._forgotten(session, page)
             kept = characters = 0
-            for post in page.posts:
-                reason = reason_to_drop(post, self._config.sft.languages)
+            reasons = [reason_to_drop(post, self._config.sft.languages) for post in page.posts]
+            self._near.expect(post.text for post, reason in zip(page.posts, reasons, strict=True) if reason is None)
+            for post, dropped_as in zip(page.posts, reasons, strict=True):
+                reason = dropped_as
                 if reason is None and {post.post_id, post.author_id} & forgotten:
                     reason = Dropped.FORGOTTEN
                 if reason is None and self._near.has(post.text):
@@ -208,8 +212,11 @@ class Gatherer:
     def _catch_up(self, appender: Appender) -> None:
         """Bring into the index what other processes, or this one before a restart, have committed."""
         if self._indexed < files.end_of(appender.entries):
-            for position, record in files.positions(self._place, appender.entries, self._indexed):
-                self._near.add(record.text, position)
+            found = files.positions(self._place, appender.entries, self._indexed)
+            while part := list(islice(found, INDEXED_AT_ONCE)):
+                self._near.expect(record.text for _, record in part)
+                for position, record in part:
+                    self._near.add(record.text, position)
 
     def _forgotten(self, session: Session, page: SourcePage) -> set[str]:
         """Asked without the lock of `app/forgotten.py`: whoever forgets reads the files after the page is in them."""
