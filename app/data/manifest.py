@@ -15,8 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Text, any_, delete, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Session
 
 from app import clock
@@ -229,7 +229,9 @@ class Gatherer:
         return set(
             session.scalars(
                 select(Forgotten.subject).where(
-                    Forgotten.bot_id == self._config.bot_id, Forgotten.subject.in_(subjects)
+                    # One array: a parameter for each subject would take longer to write down than to look up.
+                    Forgotten.bot_id == self._config.bot_id,
+                    Forgotten.subject == any_(literal(sorted(subjects), ARRAY(Text))),
                 )
             )
         )
