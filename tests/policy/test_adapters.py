@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,8 @@ def base(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def stacks(base: Path) -> AdapterStacks:
-    return AdapterStacks(LlamaForCausalLM.from_pretrained(base).eval(), resident=LIMIT)
+    model: Any = LlamaForCausalLM.from_pretrained(base)
+    return AdapterStacks(model.eval(), resident=LIMIT)
 
 
 @pytest.fixture
@@ -33,7 +35,8 @@ def adapters(tmp_path: Path, base: Path) -> list[Path]:
 
 def logits(stacks: AdapterStacks) -> torch.Tensor:
     with torch.inference_mode():
-        return stacks.base(TOKENS).logits
+        found: torch.Tensor = stacks.base(TOKENS).logits
+        return found
 
 
 def test_room_is_made_before_an_adapter_is_loaded(
@@ -42,7 +45,7 @@ def test_room_is_made_before_an_adapter_is_loaded(
     present: list[int] = []
     plain = PeftModel.load_adapter
 
-    def load_adapter(model, *args, **kwargs):
+    def load_adapter(model: Any, *args: Any, **kwargs: Any) -> Any:
         present.append(len(model.peft_config))
         return plain(model, *args, **kwargs)
 
