@@ -1,8 +1,8 @@
 """Replies to 50 posts: ours beside llama.cpp, with the same model in four bits, on all cores, in its best batch.
 
 From the prompts' tokens to the texts; both models are loaded. Both read what the prompts begin with once, and both end
-a text at its end token or at its first line break. llama.cpp tries several numbers of texts at once, each with one
-cache for all and with one for each; its best counts.
+a text at its end token or at its first line break. llama.cpp tries several numbers of texts at once, and its best
+counts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ LLAMA_CPP = "0.3.36"
 DIRECTORY = f"build/bench/llama-cpp-{LLAMA_CPP}"
 DISKCACHE = "5.6.3"  # llama-cpp-python imports it
 GGUF = "build/bench/smollm2-135m-instruct.gguf"
-TOGETHER = (16, 50)
+TOGETHER = (8, 16, 50)
 
 
 def ours(settings: Settings, probe: Probe) -> Measured:
@@ -53,14 +52,14 @@ def llama_cpp(settings: Settings, probe: Probe) -> Measured:
     ends = frozenset({int(tokenizer.eos_token_id), *line_breaks(tokenizer)})
     longest, temperature = int(settings["longest"]), float(settings["temperature"])
     found: list[Measured] = []
-    for together, unified in product(sorted({min(number, len(prompts)) for number in TOGETHER}), (False, True)):
+    for together in sorted({min(number, len(prompts)) for number in TOGETHER}):
         room = max(map(len, prompts)) + longest
-        model = LlamaCpp(Path(GGUF), threads=int(settings["threads"]), together=together, longest=room, unified=unified)
+        model = LlamaCpp(Path(GGUF), threads=int(settings["threads"]), together=together, longest=room)
         model.write(prompts[:2], most=2, temperature=temperature, seed=0, ends=ends)
         begun = time.perf_counter()
         texts = model.write(prompts, most=longest, temperature=temperature, seed=int(settings["seed"]), ends=ends)
         told = _told(texts, time.perf_counter() - begun)
-        found.append(told | {"together": float(together), "unified": float(unified)})
+        found.append(told | {"together": float(together)})
         print(found[-1])
         model.close()
     return max(found, key=lambda told: told["rate"])
@@ -110,7 +109,7 @@ ROW = Row(
         settings=(
             "Compiled for this processor, without the repacking of weights for AMX, with which this version crashes.",
             "One context, a sequence a text, the common beginning read once; the best of",
-            f"{' and '.join(map(str, TOGETHER))} texts at once. Drawn from the 40 likeliest tokens, its default.",
+            f"{', '.join(map(str, TOGETHER))} texts at once. Drawn from the 40 likeliest tokens, its default.",
         ),
         path=DIRECTORY,
     ),
