@@ -21,6 +21,7 @@ STREET = re.compile(
     r"|\b[A-ZÄÖÜ][a-zäöüß-]{2,}(?:weg|gasse|allee) \d{1,4}\b"
 )
 DATE = re.compile(r"(?:19|20)\d\d[ ./-]\d{1,2}[ ./-]\d{1,2}|\d{1,2}[ ./-]\d{1,2}[ ./-](?:19|20)\d\d")
+SUSPECT = re.compile(r"[\d@]")  # no form above does without one of these
 THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:[ .]\d{3})+")
 DIGITS_OF_PHONE = range(9, 16)
 
@@ -30,6 +31,8 @@ def has_personal_data(text: str) -> bool:
 
     Numbers are checked by their check digits where they have them; handles and names are public and do not count.
     """
+    if not SUSPECT.search(text):
+        return False
     plain = URL.sub(" ", text)
     return (
         bool(EMAIL.search(plain) or SOCIAL_SECURITY.search(plain) or STREET.search(plain))

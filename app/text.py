@@ -12,14 +12,15 @@ import importlib
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 from functools import cache
 from types import ModuleType
 
 MAX_WEIGHTED_LENGTH = 280
+# Each begins with a literal where it can, and looks behind that, because `re` leaps from one literal to the next.
 URL = re.compile(r"https?://\S+", re.IGNORECASE)
-DOTTED = re.compile(r"\w\.\w")  # without such a dot there is no link, and twitter-text need not look
-MENTION = re.compile(r"(?<![\w@/.])@([A-Za-z0-9_]{1,15})(?![\w@])")
+DOTTED = re.compile(r"\.(?<=\w\.)\w")  # without such a dot there is no link, and twitter-text need not look
+MENTION = re.compile(r"@(?<![\w@/.]@)([A-Za-z0-9_]{1,15})(?![\w@])")
 ADDRESSEES = re.compile(r"^(?:\s*@[A-Za-z0-9_]{1,15}(?![\w@]))+\s*")
 WHITE_SPACE = re.compile(r"\s+")
 
@@ -72,6 +73,8 @@ def replace_links(text: str, replacement: Callable[[str], str]) -> str:
 
 def _link_spans(text: str) -> list[tuple[int, int]]:
     seen = _twitter_text().extract_urls_with_indices(text) if DOTTED.search(text) else []
+    if not seen and "://" not in text:
+        return []
     spans, done = list[tuple[int, int]](), 0
     for start, end in [*(link["indices"] for link in seen), (len(text), len(text))]:
         spans += [match.span() for match in URL.finditer(text, done, start)]
@@ -116,7 +119,11 @@ def likeness(left: str, right: str) -> float:
 
 def shingles(text: str, size: int = 3) -> set[tuple[str, ...]]:
     """Overlapping runs of `size` words of the canonical form; the whole text if it is shorter."""
-    words = canonical(text).split()
+    return runs(canonical(text).split(), size)
+
+
+def runs(words: Sequence[str], size: int = 3) -> set[tuple[str, ...]]:
+    """Overlapping runs of `size` words; all of them together if there are no more."""
     if len(words) <= size:
         return {tuple(words)} if words else set()
     return {tuple(words[i : i + size]) for i in range(len(words) - size + 1)}
@@ -124,5 +131,9 @@ def shingles(text: str, size: int = 3) -> set[tuple[str, ...]]:
 
 def similarity(left: str, right: str) -> float:
     """Jaccard similarity of the shingles of two texts, 0 to 1. 1 means the same words in the same order."""
-    a, b = shingles(left), shingles(right)
+    return jaccard(shingles(left), shingles(right))
+
+
+def jaccard(a: Set[tuple[str, ...]], b: Set[tuple[str, ...]]) -> float:
+    """What two sets have in common, as a share of all that is in either, 0 to 1; 0 where one is empty."""
     return len(a & b) / len(a | b) if a and b else 0.0

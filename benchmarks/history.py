@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-BOT = "explorer"
+from benchmarks.place import BOT
+
 AT_A_TIME = 100_000
 
 

@@ -14,11 +14,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Text, any_, delete, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Session
 
 from app import clock, events
@@ -39,6 +40,7 @@ from dbs.states import DataSetState, SourceState
 
 FOLDER = "jump_start_files"
 MANIFEST = "manifest.json"
+INDEXED_AT_ONCE = 2000  # records
 KEPT_SETTINGS = ("source", "path", "languages", "max_similarity", "posts_per_account", "read_reposts", "read_parents")
 
 
@@ -207,8 +209,10 @@ class Gatherer:
             self._catch_up(appender.entries)
             forgotten = self._forgotten(session, page)
             kept = characters = 0
-            for post in page.posts:
-                reason = reason_to_drop(post, self._config.sft.languages)
+            reasons = [reason_to_drop(post, self._config.sft.languages) for post in page.posts]
+            self._near.expect(post.text for post, reason in zip(page.posts, reasons, strict=True) if reason is None)
+            for post, dropped_as in zip(page.posts, reasons, strict=True):
+                reason = dropped_as
                 if reason is None and {post.post_id, post.author_id} & forgotten:
                     reason = Dropped.FORGOTTEN
                 if reason is None and self._near.has(post.text):
@@ -241,8 +245,11 @@ class Gatherer:
         """Bring into the index what other processes, or this one before a restart, have committed."""
         end = files.end_of(entries)
         if self._indexed < end:
-            for position, record in files.positions(self._place, entries, self._indexed):
-                self._near.add(record.text, position)
+            found = files.positions(self._place, entries, self._indexed)
+            while part := list(islice(found, INDEXED_AT_ONCE)):
+                self._near.expect(record.text for _, record in part)
+                for position, record in part:
+                    self._near.add(record.text, position)
             self._indexed = end
 
     def _forgotten(self, session: Session, page: SourcePage) -> set[str]:
@@ -256,7 +263,9 @@ class Gatherer:
         return set(
             session.scalars(
                 select(Forgotten.subject).where(
-                    Forgotten.bot_id == self._config.bot_id, Forgotten.subject.in_(subjects)
+                    # One array: a parameter for each subject would take longer to write down than to look up.
+                    Forgotten.bot_id == self._config.bot_id,
+                    Forgotten.subject == any_(literal(sorted(subjects), ARRAY(Text))),
                 )
             )
         )

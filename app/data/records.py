@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -46,7 +46,9 @@ class Record:
     parent_author_id: str | None = None
 
 
-FIELDS = frozenset(field.name for field in fields(Record))
+NAMES = tuple(field.name for field in fields(Record))
+FIELDS = frozenset(NAMES)
+LINE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def record_of(post: SourcePost) -> Record:
@@ -68,9 +70,9 @@ def record_of(post: SourcePost) -> Record:
 
 def encode(record: Record) -> bytes:
     """One line of JSON without its line feed; nothing that is not known is written."""
-    known = {name: value for name, value in asdict(record).items() if value is not None}
+    known = {name: value for name in NAMES if (value := getattr(record, name)) is not None}
     # A lone surrogate, which a broken source may hold, has no UTF-8.
-    return json.dumps(known, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return LINE.encode(known).encode("utf-8", "replace")
 
 
 def decode(line: bytes) -> Record | None:

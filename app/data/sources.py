@@ -20,7 +20,7 @@ from app.loading import ConfigError
 from app.x.parse import id_of, text_of, time_of
 from dbs.states import SourceState
 
-PAGE = 500  # posts of a page, where nothing but memory limits it
+PAGE = 2000  # posts of a page, where nothing but memory limits it: a commit and an fsync for each
 ONE = "all"  # the account of a source that does not know accounts
 
 

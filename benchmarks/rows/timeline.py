@@ -27,14 +27,14 @@ def ours(settings: Settings, probe: Probe) -> Measured:
     torch.set_num_threads(int(settings["threads"]))
     probe.imported()
     model = LanguageModel(ModelConfig(hf_repo_id=MODEL, device="cpu", batch_size=int(settings["posts"])))
-    prompts, texts = _builder(model.tokenizer), _posts(settings)
+    prompts, texts = builder(model.tokenizer), posts(settings)
     judge = Judge(model, prompts, "base")
     judge.judge(texts[:1])  # its calibration is made once in the life of a process
     begun = time.perf_counter()
     scores = judge.judge(texts)
     judged = time.perf_counter() - begun
     samples = model.sample(
-        [prompt.token_ids for prompt in _replies(prompts, texts, settings)],
+        [prompt.token_ids for prompt in replies(prompts, texts, settings)],
         temperature=float(settings["temperature"]),
         max_new_tokens=int(settings["longest"]),
         seed=int(settings["seed"]),
@@ -66,7 +66,7 @@ def one_by_one(settings: Settings, probe: Probe) -> Measured:
     dtype = dtype_of(ModelConfig(hf_repo_id=MODEL, device="cpu"), torch.device("cpu"))
     model: Any = AutoModelForCausalLM.from_pretrained(MODEL, dtype=dtype)
     model.eval()
-    prompts, texts = _builder(tokenizer), _posts(settings)
+    prompts, texts = builder(tokenizer), posts(settings)
 
     def generate(token_ids: list[int], longest: int, **how: Any) -> int:
         tokens = torch.tensor([token_ids])
@@ -83,7 +83,7 @@ def one_by_one(settings: Settings, probe: Probe) -> Measured:
             for criterion in CRITERIA:
                 generate(prompts.judgement(criterion, text).token_ids, ANSWER_TOKENS, do_sample=False)
         judged, tokens = time.perf_counter() - begun, 0
-        for prompt in _replies(prompts, texts, settings):
+        for prompt in replies(prompts, texts, settings):
             tokens += generate(
                 prompt.token_ids, int(settings["longest"]), do_sample=True, temperature=float(settings["temperature"]),
                 top_k=0,
@@ -92,18 +92,18 @@ def one_by_one(settings: Settings, probe: Probe) -> Measured:
     return {"timeline": took, "judging": judged, "answering": took - judged, "tokens": float(tokens)}
 
 
-def _builder(tokenizer: Any) -> Any:
+def builder(tokenizer: Any) -> Any:
     from app.policy.prompts import PromptBuilder
 
     return PromptBuilder(tokenizer, 1024)
 
 
-def _posts(settings: Settings) -> list[str]:
+def posts(settings: Settings) -> list[str]:
     """As many posts as the settings say, no two alike."""
     return [f"{POSTS[i % len(POSTS)]}{POSTS[(3 * i + 1) % len(POSTS)]}No. {i}." for i in range(int(settings["posts"]))]
 
 
-def _replies(prompts: Any, texts: list[str], settings: Settings) -> list[Any]:
+def replies(prompts: Any, texts: list[str], settings: Settings) -> list[Any]:
     from app.config import PersonaConfig
     from app.policy.prompts import Said, Target
 

@@ -141,8 +141,8 @@ def test_packed_conversations_do_not_see_each_other(training: VibeBotConfig, bas
     job = Job(training, base, lambda: posts, PERSONA, tmp_path / "work")
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     alone = math.log(perplexity(model, examples, tokenizer.eos_token_id))
-    rows = sfttrainer._stream(lambda: posts, split, conversations, forever=False)
-    trainer = sfttrainer._trainer(job, model, tokenizer, 1, rows)
+    rows = sfttrainer.stream(lambda: posts, split, conversations, forever=False)
+    trainer = sfttrainer.trainer_of(job, model, tokenizer, 1, rows)
     total, tokens, packed = 0.0, 0, 0
     trainer.model.eval()
     for batch in trainer.get_train_dataloader():
