@@ -24,6 +24,9 @@ from app.policy.packed_weights import Head, pack
 from app.policy.prefixes import MIN_SHARED, alike, common_prefix
 
 BLOCK = 256  # tokens per block of the two-step draw
+# Own tokens of a batch that a processor only reads: what a layer makes of more is larger than its cache. 50 posts to
+# be judged took 2.2 s with all 4,000 at once, 1.75 s like this, 1.9 with half of it.
+READ_AT_ONCE = 1024
 COMPACT_AT = 0.25  # share of ended rows at which the batch is made smaller; doing so copies the cache
 
 
@@ -132,25 +135,34 @@ class Decoder:
         return outputs
 
     def batches(
-        self, sequences: Sequence[Sequence[int]], size: int, *, prompts: Sequence[Sequence[int]]
+        self,
+        sequences: Sequence[Sequence[int]],
+        size: int,
+        *,
+        prompts: Sequence[Sequence[int]],
+        only_read: bool = False,
     ) -> Iterator[Batch]:
         """Cut sequences into batches of like lengths, sharing what their prompts begin with.
 
         Args:
             sequences: what is read, each a prompt or a prompt with more after it.
             prompts: the part of each sequence that may be shared.
+            only_read: whether nothing is sampled after them; then many rows at once save nothing on a processor.
         """
         for group in alike(prompts):
             shared = common_prefix([prompts[i] for i in group]) if len(group) > 1 else 0
             shared = shared if shared >= MIN_SHARED else 0
             prefix = self._read_prefix(sequences[group[0]][:shared]) if shared else None
             order = sorted(group, key=lambda i: len(sequences[i]))
-            count = -(-len(order) // size)
+            rows = size
+            if only_read and self._device.type == "cpu":
+                rows = min(size, max(1, READ_AT_ONCE // (len(sequences[order[-1]]) - shared)))
+            count = -(-len(order) // rows)
             for at in range(count):  # of equal size: 25 and 25 rather than 32 and 18
                 members = order[at * len(order) // count : (at + 1) * len(order) // count]
-                rows = [torch.tensor(sequences[i][shared:], device=self._device) for i in members]
-                tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self._pad_id)
-                last = torch.tensor([len(row) - 1 for row in rows], device=self._device)
+                own = [torch.tensor(sequences[i][shared:], device=self._device) for i in members]
+                tokens = torch.nn.utils.rnn.pad_sequence(own, batch_first=True, padding_value=self._pad_id)
+                last = torch.tensor([len(row) - 1 for row in own], device=self._device)
                 yield Batch(members, tokens, last, shared, prefix)
 
     def _read_prefix(self, tokens: Sequence[int]) -> DynamicCache:

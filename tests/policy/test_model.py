@@ -13,6 +13,7 @@ from tiny_model import save_adapter, save_tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.config import ModelConfig
+from app.policy import decoding
 from app.policy.adapters import AdapterError
 from app.policy.base_model import ModelError
 from app.policy.decoding import draw
@@ -233,3 +234,16 @@ def test_a_model_without_a_chat_template_is_refused(tmp_path):
     (directory / "chat_template.jinja").unlink()
     with pytest.raises(ModelError, match="Instruct"):
         LanguageModel(ModelConfig(hf_repo_id=str(directory)))
+
+
+@pytest.mark.parametrize(("at_once", "in_batches"), [(1, 5), (40, 3), (1000, 1)])
+def test_what_is_only_read_may_be_read_a_few_rows_at_a_time(model, monkeypatch, at_once, in_batches):
+    prompts = [[*range(10, 40), *range(50, 50 + length)] for length in (9, 4, 17, 2, 12)]
+    outputs = [[60 + row, 70, 71] for row in range(len(prompts))]
+    odds, scores = model.log_odds(prompts), model.score(prompts, outputs, 0.7)
+    monkeypatch.setattr(decoding, "READ_AT_ONCE", at_once)
+    batches = list(model._decoder.batches(prompts, 5, prompts=prompts, only_read=True))
+    assert len(batches) == in_batches
+    assert model.log_odds(prompts) == pytest.approx(odds, abs=1e-4)
+    for left, right in zip(model.score(prompts, outputs, 0.7), scores, strict=True):
+        assert left == pytest.approx(right, abs=1e-4)
