@@ -44,7 +44,7 @@ class NearDuplicates:
 
     def expect(self, texts: Iterable[str]) -> None:
         """Work out at once what the next calls will ask for, which for a page costs a fraction of one by one."""
-        from app.data.minhash import places  # numpy, for whoever gathers: an I/O worker loads this module and does not
+        from app.data.minhash import places  # numpy, only for whoever gathers
 
         words = {text: words_of(text) for text in texts}
         self._expected = dict(

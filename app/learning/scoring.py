@@ -105,8 +105,20 @@ def output_logprobs(model: Any, batch: Sequence[Sample], banned: Tensor) -> tupl
     temperatures = torch.tensor([s.temperature for s in batch for _ in s.output_ids], device=device)
     states = _predicting_states(model, batch, device).float() / temperatures[:, None]
     targets = torch.tensor([token for sample in batch for token in sample.output_ids], device=device)
-    flat = _TargetLogprobs.apply(states, _head(model), targets, banned)  # type: ignore[no-untyped-call]
+    flat = target_logprobs(model, states, targets, banned)
     return torch.zeros(mask.shape, device=device).masked_scatter(mask, flat), mask
+
+
+def target_logprobs(model: Any, states: Tensor, targets: Tensor, banned: Tensor) -> Tensor:
+    """Log-probabilities, float32 [rows], of one token after each state; with a gradient by the states alone.
+
+    Args:
+        states: last hidden states at the positions that predict the tokens, float32 [rows, width].
+        targets: int64 [rows].
+        banned: as in `output_logprobs`.
+    """
+    found: Tensor = _TargetLogprobs.apply(states, _head(model), targets, banned)  # type: ignore[no-untyped-call]
+    return found
 
 
 @torch.no_grad()

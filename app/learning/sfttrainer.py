@@ -35,6 +35,7 @@ from app.learning.conversations import (
     split_of,
 )
 from app.learning.fluency import distance, general_english, overlap, perplexity, style, write
+from app.learning.scoring import target_logprobs
 from app.loading import ConfigError
 from app.policy.hardware import device_of, dtype_of
 
@@ -43,6 +44,7 @@ log = structlog.get_logger()
 MEASURED = 200  # held-out examples of each kind
 WRITTEN = 32  # answers sampled to held-out prompts, before and after
 SAMPLED = 500  # examples whose length says how many steps an epoch has
+IGNORED = -100  # a label that the loss leaves out
 SAVES = 20  # times that a run leaves something to go on from
 FEATURES = Features({"input_ids": List(Value("int32")), "completion_mask": List(Value("int8"))})
 
@@ -147,6 +149,27 @@ def _row(example: Example) -> dict[str, list[int]]:
     return {"input_ids": example.prompt_ids + example.answer_ids, "completion_mask": [0] * prompt + [1] * answer}
 
 
+class AnswersTrainer(SFTTrainer):
+    """TRL's, with a loss that computes logits where they count: on a processor TRL's own computes those of prompts too,
+    which are most tokens, and then drops them.
+    """
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Tensor:
+        """Cross entropy of the answers' tokens, over `num_items_in_batch`: the number of them in the whole step."""
+        assert not return_outputs  # noqa: S101 - only an evaluation asks for them, and there is none
+        labels = inputs["labels"][:, 1:]
+        read = {name: value for name, value in inputs.items() if name != "labels"}
+        decoder = model.get_base_model().get_decoder()
+        states = decoder(**read, use_cache=False).last_hidden_state[:, :-1]
+        counts = labels != IGNORED
+        none = labels.new_empty(0)
+        total = -target_logprobs(model, states[counts].float(), labels[counts], banned=none).sum()
+        loss: Tensor = total / (counts.sum() if num_items_in_batch is None else num_items_in_batch)
+        return loss
+
+
 def trainer_of(job: Job, model: Any, tokenizer: Any, steps: int, rows: IterableDataset) -> Any:
     """TRL's trainer, set up for a run of so many steps on rows of token ids and masks."""
     sft = job.config.sft
@@ -184,7 +207,7 @@ def trainer_of(job: Job, model: Any, tokenizer: Any, steps: int, rows: IterableD
         target_modules=list(sft.lora.target_modules),
         task_type="CAUSAL_LM",
     )
-    return SFTTrainer(model=model, args=arguments, train_dataset=rows, processing_class=tokenizer, peft_config=lora)
+    return AnswersTrainer(model=model, args=arguments, train_dataset=rows, processing_class=tokenizer, peft_config=lora)
 
 
 def _to_go_on_from(work: Path) -> str | None:

@@ -30,14 +30,14 @@ from app.data import manifest, x_source
 from app.data.fanout import gather_by_workers
 from app.data.filters import reason_to_drop
 from app.data.gathering import gather
-from app.data.near import words_alone
+from app.data.near import RUN, words_of
 from app.loading import load_config, load_secrets
 from app.local.observer import Observer
 from app.local.servers import EmbeddedRedis
 from app.sandbox.communityfile import FOLDER
 from app.sandbox.settings import Keys
 from app.schedule import LoopName
-from app.text import similarity
+from app.text import jaccard, runs
 from dbs.models import DataSet, DataSetAccount
 from dbs.session import Database
 from dbs.states import DataSetState
@@ -234,6 +234,6 @@ def same_but_for_likeness(some: set[str], others: set[str], texts: dict[str, str
     """Two sets that hold the same posts, where of some that are alike each has kept the one that came first."""
     for mine, theirs in ((some, others), (others, some)):
         for post_id in mine - theirs:
-            text_of = words_alone(texts[post_id])
-            assert any(similarity(text_of, words_alone(texts[other])) >= likeness for other in theirs), post_id
+            kept = runs(words_of(texts[post_id]), RUN)
+            assert any(jaccard(kept, runs(words_of(texts[other]), RUN)) >= likeness for other in theirs), post_id
     assert len(some & others) > 0.9 * len(some)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from tiny_model import save_tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl.trainer.sft_trainer import SFTTrainer
 
 from app.config import PersonaConfig, SFTConfig, VibeBotConfig
 from app.context import BotContext
@@ -154,6 +155,35 @@ def test_packed_conversations_do_not_see_each_other(training: VibeBotConfig, bas
     assert packed < len(examples), "several conversations to a row"
     assert tokens == sum(len(example.answer_ids) for example in examples), "the loss is on the answers alone"
     assert total / tokens == pytest.approx(alone, rel=1e-4), "each row's conversations are as if they stood alone"
+
+
+def test_the_loss_is_trls_and_so_is_its_gradient(training: VibeBotConfig, base: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    posts = records(6)
+    conversations = Conversations(tokenizer, PERSONA, 1024)
+    job = Job(training, base, lambda: posts, PERSONA, tmp_path / "work")
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    rows = sfttrainer.stream(lambda: posts, split_of(lambda: [], 0.2), conversations, forever=False)
+    trainer = sfttrainer.trainer_of(job, model, tokenizer, 1, rows)
+    trainer.model.train()
+    for name, parameter in trainer.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    batch = next(iter(trainer.get_train_dataloader()))
+    found = []
+    for loss_of in (sfttrainer.AnswersTrainer.compute_loss, SFTTrainer.compute_loss):
+        for counted in (None, torch.tensor(1000)):
+            trainer.model.zero_grad()
+            torch.manual_seed(0)
+            loss = loss_of(trainer, trainer.model, dict(batch), num_items_in_batch=counted)
+            loss.backward()
+            grads = [p.grad.flatten() for p in trainer.model.parameters() if p.requires_grad]
+            found.append((loss.item(), torch.cat(grads)))
+    ours, theirs = found[:2], found[2:]
+    for (loss, gradient), (expected, expected_gradient) in zip(ours, theirs, strict=True):
+        assert loss == pytest.approx(expected, rel=1e-5)
+        assert float(expected_gradient.abs().max()) > 0
+        assert torch.allclose(gradient, expected_gradient, atol=1e-6, rtol=1e-3)
 
 
 def test_the_adapter_becomes_the_reference_and_the_first_current_checkpoint(
