@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from app.config import VibeBotConfig
 from app.connectors.community_db import CommunityDB
 from app.posting import queue_drafts
 from app.x.types import XUser
-from dbs.models import Checkpoint, Draft, GateVerdict, LedgerEntry, Loop, Post, Preference, Reward
+from dbs.models import Checkpoint, Draft, EarlierPost, GateVerdict, LedgerEntry, Loop, Post, Preference, Reward
 from dbs.session import Database
 
 # `make test` collects this file without running it, and has no Playwright: `make test-browser` installs it.
@@ -31,7 +32,10 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip i
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 SCREENSHOTS = Path("data/screenshots")
-PAGES = ("/", "/feed", "/feed?show=refused", "/approvals", "/copilot", "/learning", "/community", "/costs")
+PAGES = (
+    "/", "/feed", "/feed?show=refused", "/feed?show=earlier", "/approvals", "/copilot", "/learning", "/community",
+    "/costs",
+)  # fmt: skip
 LOOKS = [(width, scheme) for width in (390, 1440) for scheme in ("light", "dark")]
 
 
@@ -64,6 +68,11 @@ def lived(database: Database, config: VibeBotConfig, checkpoint: Checkpoint) -> 
                                computed_at=clock.now(), terms={}))  # fmt: skip
         session.add(LedgerEntry(bot_id="explorer", endpoint="GET /2/tweets", at=clock.now(), reserved_usd=1,
                                 cost_usd=0.25, units=50, outcome="ok"))  # fmt: skip
+        session.add(EarlierPost(
+            bot_id="explorer", x_post_id="31", content="What the account said before there was a bot.", text_hash="31",
+            posted_at=clock.now() - timedelta(days=400), likes=7, retweets=None, target_post_id="30",
+            read_at=clock.now(),
+        ))  # fmt: skip
         session.add(GateVerdict(
             bot_id="explorer", checkpoint_id=candidate.checkpoint_id, incumbent_id=checkpoint.checkpoint_id,
             profile="production", passed=False, numbers={"ess": 71.5}, reasons=["words: 9, at least 11"],
