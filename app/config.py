@@ -127,7 +127,9 @@ class SFTConfig(Section):
         default=0.8, gt=0, le=1, description="Likeness to a post already kept (0 to 1) at which a post is dropped."
     )
     lora: LoraConfig = LoraConfig()
-    learning_rate: float = Field(default=2e-4, gt=0, lt=1)
+    learning_rate: float = Field(
+        default=5e-4, gt=0, lt=1, description="For LoRA; what others come to is in `docs/jump-start.md`."
+    )
     epochs: float = Field(default=1.0, gt=0, le=100)
     batch_size: int = Field(default=16, ge=1, description="Packed sequences per optimiser step.")
     max_length: int = Field(default=512, ge=32, le=8192, description="Tokens per packed sequence.")
