@@ -65,7 +65,7 @@ def gather_by_workers(
 
     Raises:
         OptInMissingError, ConsentMissingError, ConfigError: as `gather`.
-        PutOff: X or the budget gives no more for now; the workers go on by themselves then.
+        PutOff: X's window or the budget is empty for longer than is waited here; the workers go on when it is not.
     """
     open_source(bot)
     ask(bot, agree)

@@ -308,7 +308,7 @@ def export(session: Session, config: VibeBotConfig, *, whole: bool = False) -> P
     Where machines share a store, the files go there first.
 
     Args:
-        whole: the open file too, because nothing is appended for now.
+        whole: the open file too: gathering has ended or is put off, or its files were rewritten.
 
     Raises:
         SharedFilesError: the store does not take them; only where `whole`.

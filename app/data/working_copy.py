@@ -84,7 +84,7 @@ class WorkingCopy:
         """Put there what the store lacks.
 
         Args:
-            whole: the open file too, because nothing is appended for now. Otherwise a store that does not answer is no
+            whole: the open file too: gathering has ended or is put off. Otherwise a store that does not answer is no
                 trouble: what is closed and was not delivered is delivered the next time.
 
         Raises:
