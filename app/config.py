@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 from zoneinfo import available_timezones
@@ -407,7 +408,8 @@ class VibeBotConfig(Section):
     @classmethod
     def _distinct(cls, handles: list[str]) -> list[str]:
         plain = [handle.removeprefix("@") for handle in handles]
-        twice = sorted({handle for handle in plain if [h.lower() for h in plain].count(handle.lower()) > 1})
+        times = Counter(handle.lower() for handle in plain)
+        twice = sorted({handle for handle in plain if times[handle.lower()] > 1})
         if twice:
             raise ValueError(f"{', '.join(twice)} is listed twice; remove one")
         return plain

@@ -32,6 +32,7 @@ def main(arguments: list[str]) -> int:
     if not asked.quick:
         kept = results.read_all()
         plot.draw(kept)
+        plot.draw_curves(kept)
         render.DOCUMENT.write_text(render.document(kept))
         print(f"written: {render.DOCUMENT}")
     return int(failed)

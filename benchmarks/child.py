@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> None:
         values["peak_memory_beyond_imports"] = peak - probe.imports_rss
     # Asked here, because a side may have other packages before the installed ones.
     versions = {name: version(name) for name in given["packages"]}
-    Path(result_file).write_text(json.dumps({"values": values, "versions": versions}))
+    Path(result_file).write_text(json.dumps({"values": values, "versions": versions, "points": probe.points}))
 
 
 if __name__ == "__main__":

@@ -75,7 +75,14 @@ def _section(result: dict[str, Any]) -> list[str]:
         f"- **measured**: {result['measured_at'][:10]}, commit {result['commit']}, "
         f"{count} repetitions{' of each side' if both else ''}",
         "",
+        *_curve(result),
     ]
+
+
+def _curve(result: dict[str, Any]) -> list[str]:
+    if "curve" not in result:
+        return []
+    return [f"![{result['curve']['shown']}, over {result['curve']['over']}]({plot.curve_name(result['row'])})", ""]
 
 
 def _value(value: float | None, unit: str) -> str:
@@ -100,7 +107,7 @@ def _target(figure: dict[str, Any]) -> str:
         return "none"
     target = figure["target"]
     if figure["ratio"] is None:
-        return f"{figure['bound']} {target:g} {figure['unit']}"
+        return f"{figure['bound']} {_value(target, figure['unit'])}"
     return f"{figure['bound']} {f'{target:g}×' if target >= 0.1 else _times(target)}"
 
 

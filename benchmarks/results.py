@@ -8,12 +8,12 @@ import platform
 import statistics
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.row import BASELINE, GPU, OURS, BenchmarkError, Figure, Measured, Row, Settings
+from benchmarks.row import BASELINE, GPU, OURS, BenchmarkError, Figure, Measured, Point, Row, Settings
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -25,6 +25,7 @@ class Repetition:
     side: str
     values: Measured
     versions: dict[str, str]
+    points: list[Point] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,13 @@ def record(row: Row, settings: Settings, repetitions: Sequence[Repetition], load
         },
         "figures": [asdict(figure) | asdict(outcome(figure, repetitions)) for figure in row.figures],
         "repetitions": [{"side": r.side, "values": r.values} for r in repetitions],
+        # Of the last one: curves of several would hide each other.
+        **({"curve": asdict(row.curve) | {"points": _points(repetitions)}} if row.curve else {}),
     }
+
+
+def _points(repetitions: Sequence[Repetition]) -> list[Point]:
+    return [r.points for r in repetitions if r.side == OURS][-1]
 
 
 def write(result: dict[str, Any], directory: Path = RESULTS) -> Path:

@@ -14,6 +14,7 @@ BASELINE = "baseline"
 
 Settings = Mapping[str, int | float | str]
 Measured = dict[str, float]
+Point = tuple[float, float]
 
 
 class BenchmarkError(RuntimeError):
@@ -25,10 +26,15 @@ class Probe:
 
     def __init__(self) -> None:
         self.imports_rss: float | None = None
+        self.points: list[Point] = []
 
     def imported(self) -> None:
         """To be called once libraries are imported and nothing is loaded: the peak memory until then is theirs."""
         self.imports_rss = peak_rss()
+
+    def curve(self, points: list[Point]) -> None:
+        """What the row's curve is to show of this repetition."""
+        self.points = points
 
 
 Measure = Callable[[Settings, Probe], Measured]
@@ -77,6 +83,22 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """Something of ours over time, to be drawn.
+
+    Attributes:
+        over, shown: what the axes say.
+        scale: what the values are divided by, to be in the unit that `shown` names.
+        bound: a line that it must stay below, in bytes or whatever the values are in.
+    """
+
+    over: str
+    shown: str
+    scale: float
+    bound: float
+
+
+@dataclass(frozen=True)
 class Row:
     """One comparison, or one thing held against targets of its own.
 
@@ -86,6 +108,8 @@ class Row:
         settings: of both sides alike.
         quick: what `--quick` changes in them, to try whether the row runs at all.
         packages: whose versions the result keeps, of each side.
+        longest: seconds that a repetition may take.
+        curve: drawn of the points that ours gives to its probe.
         prepare: fetches and installs what the sides need, into directories that git ignores.
     """
 
@@ -98,6 +122,8 @@ class Row:
     packages: tuple[str, ...]
     quick: Settings = field(default_factory=dict)
     repetitions: int = 3
+    longest: float = 30 * 60
+    curve: Curve | None = None
     prepare: Callable[[Path], None] = nothing_to_prepare
 
     @property

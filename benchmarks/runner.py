@@ -16,7 +16,6 @@ from benchmarks.row import BenchmarkError, Row, Settings
 
 PROJECT = Path(__file__).parents[1]
 LOGS = PROJECT / "build" / "bench" / "logs"
-LONGEST = 30 * 60  # seconds of one repetition
 
 Tell = Callable[[str], None]
 
@@ -35,7 +34,7 @@ def measure(row: Row, settings: Settings, repetitions: int, tell: Tell) -> list[
         for side in list(row.sides) if turn % 2 == 0 else list(reversed(row.sides)):
             tell(f"{row.name}: repetition {turn + 1} of {repetitions}, {row.sides[side].label}")
             found = run_side(row, side, settings, log=LOGS / f"{row.name}-{side}-{turn + 1}.log")
-            done.append(Repetition(side=side, values=found["values"], versions=found["versions"]))
+            done.append(Repetition(side, found["values"], found["versions"], found["points"]))
     return done
 
 
@@ -56,11 +55,11 @@ def run_side(row: Row, side: str, settings: Settings, *, log: Path) -> dict[str,
                     env=_environment(row.sides[side].path, settings),
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    timeout=LONGEST,
+                    timeout=row.longest,
                     check=False,
                 )
             except subprocess.TimeoutExpired:
-                raise BenchmarkError(f"{row.name}, {side}: not done after {LONGEST} s; see {log}") from None
+                raise BenchmarkError(f"{row.name}, {side}: not done after {row.longest:.0f} s; see {log}") from None
         if done.returncode != 0 or not result.exists():
             last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
             raise BenchmarkError(f"{row.name}, {side}: ended with {done.returncode}: {last[0]}; all of it is in {log}")

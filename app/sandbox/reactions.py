@@ -76,6 +76,8 @@ def draw(post: Post, salt: int, rate: float, *, shares: Floats, ids: Ids, growth
         rate: events that would come if nobody could react twice.
         shares: of each account in all events; sums to 1.
     """
+    if rate <= 0.0:
+        return Events([], [])
     chosen = np.flatnonzero(uniforms(salt, ids) < 1.0 - np.exp(-rate * shares))
     delays = growth.median_minutes * np.exp(growth.sigma * normals(key(salt, "delay"), ids[chosen]))
     times = to_ms(post.at) + 1 + (delays * MINUTE_MS).astype(np.int64)

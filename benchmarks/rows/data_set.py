@@ -12,22 +12,19 @@ import json
 import os
 import random
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.memory import curve, growth, peak, resident_memory
 from benchmarks.place import BOT, PERSONA
-from benchmarks.row import BenchmarkError, Figure, Measured, Probe, Row, Settings, Side
+from benchmarks.row import BenchmarkError, Curve, Figure, Measured, Probe, Row, Settings, Side
 from benchmarks.workload import PERSONA as PROSE
 from benchmarks.workload import POSTS
 
 WORDS = sorted({word.strip(".,") for word in f"{PROSE} {' '.join(POSTS)}".split()})
 WORDS_OF_A_POST = (8, 40)
 AUTHORS = 1000
-SAMPLES_A_SECOND = 4
 
 
 def ours(settings: Settings, probe: Probe) -> Measured:
@@ -54,7 +51,7 @@ def ours(settings: Settings, probe: Probe) -> Measured:
             })  # fmt: skip
             bot = BotContext(config, db=db)
             bot.enrol()
-            with _memory() as samples:
+            with resident_memory() as samples:
                 begun = time.perf_counter()
                 found = gather(bot)
                 seconds = time.perf_counter() - begun
@@ -66,14 +63,9 @@ def ours(settings: Settings, probe: Probe) -> Measured:
         if kept != posts:
             raise BenchmarkError(f"{posts} posts were given, {kept} stand in the files; dropped: {found.dropped}")
         rate = sum(file.stat().st_size for file in files) / 1e6 / seconds
-    quarter = len(samples) // 4
-    return {
-        "rate": rate,
-        "rate_with_reading": rate,
-        "peak": max(samples),
-        # The table of the near-duplicates has touched all its pages after some thousands of posts.
-        "growth": max(samples[-quarter:]) / max(samples[quarter : 2 * quarter]),
-    }
+    probe.curve(curve(samples))
+    # The table of the near-duplicates has touched all its pages after some thousands of posts.
+    return {"rate": rate, "rate_with_reading": rate, "peak": peak(samples), "growth": growth(samples)}
 
 
 def one_dump(settings: Settings, probe: Probe) -> Measured:
@@ -112,27 +104,6 @@ def _record(post: dict[str, str]) -> dict[str, str]:
     return {"post_id": post["id"], "author_id": post["author_id"], "text": post["text"]}
 
 
-@contextmanager
-def _memory() -> Iterator[list[float]]:
-    """Bytes that this process has resident, several times a second while the block runs."""
-    import psutil
-
-    samples: list[float] = []
-    process, over = psutil.Process(), threading.Event()
-
-    def look() -> None:
-        while not over.wait(1 / SAMPLES_A_SECOND):
-            samples.append(float(process.memory_info().rss))
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
-        yield samples
-    finally:
-        over.set()
-        thread.join()
-
-
 ROW = Row(
     name="data_set",
     what="The jump start's data set gathered from a JSONL file: bytes of its files written a second, and memory.",
@@ -162,4 +133,5 @@ ROW = Row(
     settings={"megabytes": 100, "seed": 1},
     quick={"megabytes": 2},
     packages=("sqlalchemy", "psycopg2-binary"),
+    curve=Curve("seconds of gathering", "resident memory, MB", 1e6, 400e6),
 )  # fmt: skip

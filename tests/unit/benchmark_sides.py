@@ -11,6 +11,7 @@ BIG = 200 * 2**20
 
 def light(settings: Settings, probe: Probe) -> Measured:
     probe.imported()
+    probe.curve([(0.0, 2e6), (0.5, 3e6)])
     return {"items": float(settings["items"]), "pid": float(os.getpid())}
 
 

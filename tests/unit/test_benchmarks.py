@@ -10,10 +10,10 @@ from dataclasses import replace
 import benchmark_sides
 import pytest
 
-from benchmarks import plot, render, results, rows, runner
+from benchmarks import memory, plot, render, results, rows, runner
 from benchmarks.__main__ import main
 from benchmarks.results import Repetition
-from benchmarks.row import BASELINE, OURS, BenchmarkError, Figure, Row, Side
+from benchmarks.row import BASELINE, OURS, BenchmarkError, Curve, Figure, Row, Side
 
 
 def figure(**changes) -> Figure:
@@ -115,6 +115,30 @@ def test_a_row_of_one_side_is_held_against_targets_of_its_own(tmp_path):
     assert not (tmp_path / "none.svg").exists(), "there is no ratio to draw"
     done = runner.measure(tried, {"items": 2}, 2, lambda line: None)
     assert [r.side for r in done] == [OURS, OURS]
+
+
+def test_a_row_with_a_curve_draws_what_its_last_repetition_showed(tmp_path):
+    tried = replace(row(), curve=Curve("seconds", "memory, MB", 1e6, 4e6))
+    done = runner.measure(tried, {"items": 2}, 1, lambda line: None)
+    kept = json.loads(json.dumps(results.record(tried, {"items": 2}, done, load=0.0)))
+    assert kept["curve"]["points"] == [[0.0, 2e6], [0.5, 3e6]]
+    assert "![memory, MB, over seconds](performance-tried.svg)" in render.document([kept])
+    plot.draw_curves([kept], tmp_path)
+    drawn = (tmp_path / "performance-tried.svg").read_text()
+    assert "memory, MB" in drawn
+    assert "seconds; the line is the bound" in drawn
+    plot.draw_curves([kept | {"row": "plain"}], tmp_path)
+    assert (tmp_path / "performance-plain.svg").read_text() == drawn, "the same points give the same picture"
+
+
+def test_memory_that_grows_is_told_from_memory_that_is_flat():
+    flat, growing = ([(t / 4, 100.0 + slope * t) for t in range(400)] for slope in (0.0, 1.0))
+    assert memory.growth(flat) == 1.0
+    assert memory.growth(growing) == pytest.approx(499 / 299)
+    assert memory.peak(growing) == 499.0
+    thinned = memory.curve([(t / 4, 9.0 if t == 777 else 1.0) for t in range(1000)])
+    assert len(thinned) <= memory.KEPT
+    assert [held for _, held in thinned].count(9.0) == 1, "no peak is lost"
 
 
 def test_without_results_the_document_says_so(tmp_path):
