@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -28,6 +29,7 @@ SHARES = (0.4, 0.2, 0.25, 0.15)
 LONGEST_REPOST = 140
 THREAD_HOURS = 6  # members answer and repost what is no older than this
 TRIES = 6
+KEPT_TEXTS = 50_000
 DEEPEST = 40  # posts whose places hang on each other, before the hours are gone through in order instead
 
 
@@ -41,6 +43,9 @@ class Thread(NamedTuple):
     body_start: int = 0
     parent: MemberPost | None = None
     asks: bool = False
+
+
+ALONE = Thread()
 
 
 class Matter(NamedTuple):
@@ -85,6 +90,8 @@ class Pen:
     def __init__(self, file: CommunityFile, people: People, texts: Texts, seed: int, bot_handle: str) -> None:
         self.file, self.people, self.seed = file, people, seed
         self._texts, self._bot, self._depth = texts, bot_handle, 0
+        # As X shows it. Made again when it is forgotten: of a long history, texts would take most of the memory.
+        self.text = lru_cache(maxsize=KEPT_TEXTS)(self._text)
         self._interests = {p.id: (list(p.interests), list(p.interests.values())) for p in people.members}
         self._handles = {person.id: person.handle for person in people.members}
         # Where no template names anybody, whom a post mentions follows from whom it asks, answers or reposts.
@@ -115,7 +122,7 @@ class Pen:
         if draw < rhythm.mention_share + rhythm.reply_share + rhythm.repost_share:
             parent = self._worth_answering(post)
         if parent is None:
-            return Thread()
+            return ALONE
         if draw < rhythm.mention_share + rhythm.reply_share:
             begins = len(f"@{self._handles[parent.author]} ")
             return Thread("reply", parent.id, parent.author, parent.conversation, begins, parent)
@@ -148,8 +155,7 @@ class Pen:
             return Matter(story.topic, "news", story)
         return Matter(self._interest(post) if drawn in {"news", "idea"} else None, cast(Substance, drawn))
 
-    def text(self, post: MemberPost) -> str:
-        """As X shows it."""
+    def _text(self, post: MemberPost) -> str:
         texts, writing, parent = self._texts, post.writing, post.thread.parent
         topic, substance, story = post.matter
         if post.thread.asks:
@@ -174,6 +180,8 @@ class Pen:
 class MemberPost(Post):
     """A member's post. To begin with it has an id, an author and a key; the rest is made when it is read.
 
+    What can be had again at once is not kept.
+
     Attributes:
         place: of its author, among the members.
         writing: the key that everything in it is drawn by.
@@ -192,23 +200,23 @@ class MemberPost(Post):
     def thread(self) -> Thread:
         return self.pen.thread(self)
 
-    @Late
+    @property
     def kind(self) -> Kind:
         return self.thread.kind
 
-    @Late
+    @property
     def target(self) -> int | None:
         return self.thread.target
 
-    @Late
+    @property
     def target_author(self) -> int | None:
         return self.thread.target_author
 
-    @Late
+    @property
     def root(self) -> int:
         return self.thread.root
 
-    @Late
+    @property
     def body_start(self) -> int:
         return self.thread.body_start
 
@@ -216,17 +224,21 @@ class MemberPost(Post):
     def matter(self) -> Matter:
         return self.pen.matter(self)
 
-    @Late
+    @property
     def topic(self) -> str | None:
         return self.matter.topic
 
-    @Late
+    @property
     def substance(self) -> Substance:
         return self.matter.substance
 
-    @Late
+    @property
     def text(self) -> str:
         return self.pen.text(self)
+
+    def __hash__(self) -> int:
+        """By id alone: Post's own takes every field, which would make up all of them."""
+        return hash(self.id)
 
     @property
     def mentioned(self) -> list[str]:

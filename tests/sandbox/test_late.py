@@ -51,6 +51,15 @@ def test_posts_are_the_same_in_whatever_order_they_are_read() -> None:
     assert told(shuffled) == told(backwards) == expected
 
 
+def test_texts_that_were_forgotten_are_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = told(posts(load("default")))
+    monkeypatch.setattr(writing, "KEPT_TEXTS", 10)
+    found = posts(load("default"))
+    assert told(found) == told(found) == expected
+    assert isinstance(found[0], writing.MemberPost)
+    assert found[0].pen.text.cache_info().currsize == 10
+
+
 def test_threads_that_hang_on_each_other_for_days_do_not_fill_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     body = load("default").model_dump(mode="json")
     topics = list(body["topics"])
@@ -72,8 +81,9 @@ def test_threads_that_hang_on_each_other_for_days_do_not_fill_the_stack(monkeypa
 def test_whom_a_post_mentions_is_known_before_its_text() -> None:
     for post in posts(load("feierabend")) + posts(load("default")):
         assert isinstance(post, writing.MemberPost)
+        made = post.pen.text.cache_info().misses
         known = post.mentioned
-        assert "text" not in vars(post)
+        assert post.pen.text.cache_info().misses == made, "no text was needed"
         assert known == Post.mentioned.__get__(post)
 
 
