@@ -74,9 +74,16 @@ def _section(result: dict[str, Any]) -> list[str]:
         f"load average {machine['load_before']} before the run",
         f"- **measured**: {result['measured_at'][:10]}, commit {result['commit']}, "
         f"{count} repetitions{' of each side' if both else ''}",
+        *_bounds(result),
         "",
         *_curve(result),
     ]
+
+
+def _bounds(result: dict[str, Any]) -> list[str]:
+    """What a missed target is bound by; results of before this was kept have none."""
+    missed = any(figure["met"] is False for figure in result["figures"])
+    return [f"- **what bounds it**: {result['bounds']}"] if missed and result.get("bounds") else []
 
 
 def _curve(result: dict[str, Any]) -> list[str]:

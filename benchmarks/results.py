@@ -77,6 +77,7 @@ def record(row: Row, settings: Settings, repetitions: Sequence[Repetition], load
     return {
         "row": row.name,
         "what": row.what,
+        "bounds": row.bounds,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "machine": machine()

@@ -108,6 +108,7 @@ class Row:
         settings: of both sides alike.
         quick: what `--quick` changes in them, to try whether the row runs at all.
         packages: whose versions the result keeps, of each side.
+        bounds: of a row that misses a target, what bounds it and what would lift it, from its profile.
         longest: seconds that a repetition may take.
         curve: drawn of the points that ours gives to its probe.
         prepare: fetches and installs what the sides need, into directories that git ignores.
@@ -122,6 +123,7 @@ class Row:
     packages: tuple[str, ...]
     quick: Settings = field(default_factory=dict)
     repetitions: int = 3
+    bounds: str = ""
     longest: float = 30 * 60
     curve: Curve | None = None
     prepare: Callable[[Path], None] = nothing_to_prepare

@@ -89,6 +89,13 @@ def test_the_document_comes_from_the_kept_json_and_hides_no_missed_target(tmp_pa
     assert "MISSED" in render.summary(kept)
 
 
+def test_a_row_says_what_bounds_it_where_it_misses_a_target():
+    for target, told in ((2.0, False), (5.0, True)):
+        tried = replace(row(figure(target=target)), bounds="The clock.")
+        text = render.document([results.record(tried, {}, measured([2.0], [6.0]), load=0.0)])
+        assert ("- **what bounds it**: The clock." in text) is told
+
+
 def test_the_plot_shows_every_figure_and_is_the_same_for_the_same_results(tmp_path):
     figures = (figure(name="fast"), figure(name="memory", ratio_of="ours / baseline", bound="at most", target=0.5))
     kept = json.loads(json.dumps(results.record(row(*figures), {}, measured([2.0], [6.0]), load=0.0)))
