@@ -43,7 +43,7 @@ class GraphSampler:
 
     def __init__(self, step: LlamaStep, policy: Policy, draw: Draw, ends: Tensor) -> None:
         self._step, self._policy, self._draw, self._ends = step, policy, draw, ends
-        self._adapters: tuple[str, ...] = ()
+        self._adapters: tuple[tuple[str, int], ...] = ()
         self._slots: Slots | None = None
         self._graphs: dict[Shape, Any] = {}
 

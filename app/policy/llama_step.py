@@ -49,9 +49,12 @@ class LlamaStep:
         self._sin = torch.cat((-sin[0, :, :half], sin[0, :, half:]), dim=-1)
 
     @property
-    def adapters(self) -> tuple[str, ...]:
-        """The names of the adapters that take part in the transformers model at present, from the bottom up."""
-        return next((_active(module) for layer in self._layers for module in layer.lora_modules()), ())
+    def adapters(self) -> tuple[tuple[str, int], ...]:
+        """What takes part in the transformers model at present, from the bottom up: names, and how often the tensors of
+        each were written, because one adapter may have been put in the place of another.
+        """
+        modules = [module for layer in self._layers for module in layer.lora_modules()]
+        return tuple((name, _version(modules, name)) for name in (_active(modules[0]) if modules else ()))
 
     def adopt_adapters(self) -> bool:
         """Take over the adapters that take part at present. True where tensors were replaced by larger ones: what was
@@ -156,6 +159,11 @@ class _Products:
 
     def _adapted(self, found: Tensor, states: Tensor) -> Tensor:
         return found.addmm_(states @ self._down.T, self._up) if len(self._down) else found
+
+
+def _version(modules: Sequence[Any], name: str) -> int:
+    """How often an adapter's tensors were written."""
+    return next((module.lora_A[name].weight._version for module in modules if name in module.lora_A), 0)
 
 
 def _active(module: Any) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,45 @@ def test_room_is_made_before_an_adapter_is_loaded(
     for adapter in adapters:
         stacks.use([adapter])
         first[adapter] = logits(stacks)
-    # Of the very first, PEFT has made an empty one already when its weights are read.
-    assert present == [1, 1, 2, 2, 2, 2]
+    # Of the very first, PEFT has made an empty one already when its weights are read. From the fourth on, each takes
+    # the place of one that is like it.
+    assert present == [1, 1, 2]
+    for adapter in reversed(adapters):
+        stacks.use([adapter])
+        assert torch.equal(logits(stacks), first[adapter])
+    assert present == [1, 1, 2]
+    assert all(not torch.equal(first[a], first[b]) for a, b in pairwise(adapters))
+
+
+def test_an_adapter_takes_the_place_of_none_that_is_active_or_of_another_shape(
+    stacks: AdapterStacks, adapters: list[Path], tmp_path: Path, base: Path
+) -> None:
+    wide, alone = save_adapter(tmp_path / "wide", base, seed=7, rank=8), {}
+    for adapter in [*adapters, wide]:
+        stacks.use([adapter])
+        alone[adapter] = logits(stacks)
+    for stack in (adapters[:3], [adapters[3], wide], [wide], [adapters[4], adapters[5]], [adapters[0]]):
+        stacks.use(stack)
+        assert stacks.active == tuple(stack)
+        fresh = AdapterStacks(LlamaForCausalLM.from_pretrained(base).eval())
+        fresh.use(stack)
+        assert torch.equal(logits(stacks), logits(fresh))
+        if len(stack) == 1:
+            assert torch.equal(logits(stacks), alone[stack[0]])
+
+
+def test_a_torn_file_is_told_and_changes_nothing(stacks: AdapterStacks, adapters: list[Path]) -> None:
+    for adapter in adapters[:LIMIT]:
+        stacks.use([adapter])
+    before = logits(stacks)
+    file = adapters[4] / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(AdapterError, match="adapter4 does not fit the loaded base model"):
+        stacks.use([adapters[4]])
+    assert torch.equal(logits(stacks), before)
     stacks.use([adapters[0]])
-    assert torch.equal(logits(stacks), first[adapters[0]])
-    assert not torch.equal(first[adapters[0]], first[adapters[1]])
+    stacks.use([adapters[LIMIT - 1]])
+    assert torch.equal(logits(stacks), before)
 
 
 def test_what_is_active_stays_until_the_next_is_there(

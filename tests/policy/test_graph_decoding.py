@@ -8,6 +8,7 @@ import torch
 from tiny_model import save_adapter
 
 from app.policy import graph_decoding
+from app.policy.adapters import RESIDENT
 from app.policy.decoding_slots import Slots, power_of_two
 from app.policy.model import LanguageModel
 
@@ -76,6 +77,16 @@ def test_adapters(pair, tiny_directory, tmp_path, modules):
         texts.append([sample.token_ids for sample in samples])
     assert texts[0] == texts[4]
     assert all(texts[i] != texts[j] for i in range(6) for j in range(i) if (j, i) != (0, 4))
+
+
+def test_adapters_that_were_put_in_the_place_of_others(pair, tiny_directory, tmp_path):
+    texts = []
+    for seed in range(2 * RESIDENT):
+        adapter = save_adapter(tmp_path / str(seed), tiny_directory, seed=seed)
+        for model in pair:
+            model.use([adapter])
+        texts.append([s.token_ids for s in assert_alike(pair, TOGETHER, temperature=0.7, max_new_tokens=12)])
+    assert all(texts[i] != texts[j] for i in range(len(texts)) for j in range(i))
 
 
 def test_weights_are_in_memory_once(pair):

@@ -59,11 +59,13 @@ def save_tiny_model(directory: Path, *, seed: int = 0, extra_rows: int = 3) -> P
     return directory
 
 
-def save_adapter(directory: Path, base: Path, *, seed: int, modules: tuple[str, ...] = ("q_proj", "v_proj")) -> Path:
+def save_adapter(
+    directory: Path, base: Path, *, seed: int, modules: tuple[str, ...] = ("q_proj", "v_proj"), rank: int = 4
+) -> Path:
     """Write a random LoRA adapter that changes what the model says."""
     torch.manual_seed(seed)
     model = LlamaForCausalLM.from_pretrained(base)
-    adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=list(modules)))
+    adapted = get_peft_model(model, LoraConfig(r=rank, lora_alpha=8, target_modules=list(modules)))
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.3)
