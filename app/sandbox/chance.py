@@ -21,6 +21,9 @@ Ids = npt.NDArray[np.uint64]
 
 SEPARATOR = "\x1f"
 SPAN = 2**64
+# The constants of splitmix64, and what tells a second draw for the same key from the first.
+GOLDEN, MIXERS = 0x9E3779B97F4A7C15, (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+OTHER = 0x5DEECE66D
 
 
 def key(*parts: object) -> int:
@@ -76,9 +79,9 @@ def poisson_at(point: float, mean: float) -> int:
 def uniforms(salt: int, ids: Ids) -> Floats:
     """A number in [0, 1) for every id, independent between ids and between salts."""
     with np.errstate(over="ignore"):
-        x = ids + np.uint64(salt) + np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x = ids + np.uint64(salt) + np.uint64(GOLDEN)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(MIXERS[0])
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(MIXERS[1])
         x = x ^ (x >> np.uint64(31))
     return (x >> np.uint64(11)).astype(np.float64) / 2**53
 
@@ -86,10 +89,20 @@ def uniforms(salt: int, ids: Ids) -> Floats:
 def normals(salt: int, ids: Ids) -> Floats:
     """A standard normal number for every id, by Box and Muller."""
     radius = np.sqrt(-2.0 * np.log1p(-uniforms(salt, ids)))
-    turn: Floats = radius * np.cos(2.0 * np.pi * uniforms(salt ^ 0x5DEECE66D, ids))
+    turn: Floats = radius * np.cos(2.0 * np.pi * uniforms(salt ^ OTHER, ids))
     return turn
 
 
 def normal(*parts: object) -> float:
-    """A standard normal number."""
-    return float(normals(key(*parts), np.zeros(1, dtype=np.uint64))[0])
+    """A standard normal number: the one that `normals` has for the id 0, without arrays of one number."""
+    salt = key(*parts)
+    radius = np.sqrt(-2.0 * np.log1p(-_uniform_of_zero(salt)))
+    return float(radius * np.cos(2.0 * np.pi * _uniform_of_zero(salt ^ OTHER)))
+
+
+def _uniform_of_zero(salt: int) -> float:
+    """What `uniforms` has for the id 0."""
+    x = (salt + GOLDEN) % SPAN
+    x = ((x ^ (x >> 30)) * MIXERS[0]) % SPAN
+    x = ((x ^ (x >> 27)) * MIXERS[1]) % SPAN
+    return ((x ^ (x >> 31)) >> 11) / 2**53

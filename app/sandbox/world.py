@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Literal
 
 from app import clock
@@ -20,6 +21,7 @@ from app.text import mentions, text_hash
 
 DUPLICATE_SPAN = timedelta(hours=24)
 ALL_LOW_BITS = (1 << 22) - 1
+KEPT_REACTIONS = 50_000
 Standing = Literal["open", "protected", "suspended"]
 
 
@@ -73,7 +75,9 @@ class World:
         self.deleted: dict[int, int] = store.removed()
         self.standings: dict[int, str] = store.standings()
         self.following_ids: list[int] = store.follows()
-        self._reactions: dict[int, Reactions] = {}
+        self._reactions: dict[int, Reactions] = {}  # to the bot's posts
+        # To members' posts, made again when they are forgotten, as their texts are.
+        self._of_members = lru_cache(maxsize=KEPT_REACTIONS)(community.member_reactions)
         self._blocked: dict[int, int] = {}
         self.now, self.until = self.born, 0
         self._come_up_to_now(history=True)
@@ -158,9 +162,10 @@ class World:
 
     def reactions(self, post: Post) -> Reactions:
         """All that a post will ever earn."""
-        if post.id not in self._reactions:
-            self._reactions[post.id] = Reactions() if post.kind == "repost" else self.community.member_reactions(post)
-        return self._reactions[post.id]
+        own = self._reactions.get(post.id)
+        if own is not None:
+            return own
+        return Reactions() if post.kind == "repost" else self._of_members(post)
 
     def blocked_by_now(self) -> list[int]:
         """Accounts that block the bot."""

@@ -8,12 +8,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import golden
+import numpy as np
 import pytest
 
-from app.sandbox import writing
+from app.sandbox import chance, world, writing
 from app.sandbox.community import TasteCommunity
 from app.sandbox.communityfile import CommunityFile, CommunityFileError, load
 from app.sandbox.posts import Post, Shelf
+from app.sandbox.settings import Settings
+from app.sandbox.store import Store
 
 HOURS = 60
 
@@ -49,6 +52,24 @@ def test_posts_are_the_same_in_whatever_order_they_are_read() -> None:
     for post in reversed(backwards):
         assert post.kind
     assert told(shuffled) == told(backwards) == expected
+
+
+def test_one_number_is_the_one_that_an_array_would_have_begun_with() -> None:
+    for number in range(2000):
+        found = chance.normals(chance.key("number", number), np.zeros(2, dtype=np.uint64))
+        assert chance.normal("number", number) == found[0]
+
+
+def test_what_posts_earned_is_the_same_once_it_was_forgotten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(world, "KEPT_REACTIONS", 10)
+    community, store = TasteCommunity(load("default"), 1, "explorer_bot"), Store(tmp_path)
+    here = world.World(Settings(tmp_path), community, store)
+    recent = [here.shelf.by_id[post_id] for post_id in here.shelf.all[-200:]]
+    at = here.now + timedelta(days=1)
+    before = [here.counts_at(post, at) for post in recent]
+    assert [here.counts_at(post, at) for post in reversed(recent)] == before[::-1]
+    assert any(counts.likes for counts in before)
+    store.close()
 
 
 def test_texts_that_were_forgotten_are_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
