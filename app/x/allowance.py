@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Protocol
 
 from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app import clock
@@ -23,7 +24,7 @@ from app.x.endpoints import Endpoint
 from app.x.errors import BudgetExhausted
 from app.x.limits import limits_of
 from app.x.refusals import next_day, next_month
-from dbs.models import Bot, LedgerEntry
+from dbs.models import Bot, LedgerEntry, SpentDay
 from dbs.session import Database
 
 DRY = "dry"
@@ -109,6 +110,7 @@ class SharedAllowance:
             entry = LedgerEntry(bot_id=self._bot_id, endpoint=endpoint, at=now, reserved_usd=usd)
             session.add(entry)
             session.flush()
+            self._book(session, now, usd)
             return Reservation(endpoint, now, usd, entry.entry_id)
 
     def settle(self, reservation: Reservation, settlement: Settlement) -> None:
@@ -123,6 +125,7 @@ class SharedAllowance:
             session.flush()
             # A request reserved between counting what is under way and correcting the windows would be in neither.
             self._lock_bot(session)
+            self._book(session, reservation.at, settlement.cost - reservation.usd)
             now = clock.now()
             if not settlement.delivered:
                 windows.give_back(session, account, endpoint, reservation.at, now)
@@ -177,15 +180,25 @@ class SharedAllowance:
                 )
 
     def _spent(self, session: Session, now: datetime) -> tuple[Decimal, Decimal]:
-        day = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        cost = func.coalesce(LedgerEntry.cost_usd, LedgerEntry.reserved_usd)
+        today = _day(now)
         of_day, of_month = session.execute(
             select(
-                func.coalesce(func.sum(cost).filter(LedgerEntry.at >= day), 0),
-                func.coalesce(func.sum(cost), 0),
-            ).where(LedgerEntry.bot_id == self._bot_id, LedgerEntry.at >= day.replace(day=1))
+                func.coalesce(func.sum(SpentDay.usd).filter(SpentDay.day == today), 0),
+                func.coalesce(func.sum(SpentDay.usd), 0),
+            ).where(SpentDay.bot_id == self._bot_id, SpentDay.day >= today.replace(day=1))
         ).one()
         return Decimal(of_day), Decimal(of_month)
+
+    def _book(self, session: Session, at: datetime, usd: Decimal) -> None:
+        """Add to what the day of a reservation comes to. The caller has the lock of the bot."""
+        if usd == 0:
+            return
+        booked = insert(SpentDay).values(bot_id=self._bot_id, day=_day(at), usd=usd)
+        session.execute(
+            booked.on_conflict_do_update(
+                index_elements=[SpentDay.bot_id, SpentDay.day], set_={"usd": SpentDay.usd + booked.excluded.usd}
+            )
+        )
 
     def _under_way(self, session: Session, endpoint: Endpoint, now: datetime) -> int:
         return session.scalars(
@@ -198,3 +211,7 @@ class SharedAllowance:
                 LedgerEntry.at > now - LONGEST_REQUEST * clock.speed(),
             )
         ).one()
+
+
+def _day(at: datetime) -> date:
+    return at.astimezone(UTC).date()

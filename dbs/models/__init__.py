@@ -6,7 +6,7 @@ from dbs.models.community import Bot, Community, Membership, SeedHandle
 from dbs.models.drafts import Draft, DraftSample, PersonaVersion
 from dbs.models.jump_start import DataSet, DataSetAccount, EarlierPost, Forgotten, KickoffStep
 from dbs.models.learning import Checkpoint, GateVerdict, Preference, Reward, TrainingRun, TrainingSample
-from dbs.models.operations import Capability, Cursor, Event, Lease, LedgerEntry, Loop, RateWindow
+from dbs.models.operations import Capability, Cursor, Event, Lease, LedgerEntry, Loop, RateWindow, SpentDay
 from dbs.models.posts import Engagement, Post, QuoteComment
 from dbs.models.timeline import Judgement, TimelinePost
 
@@ -40,6 +40,7 @@ __all__ = [
     "RateWindow",
     "Reward",
     "SeedHandle",
+    "SpentDay",
     "TimelinePost",
     "TrainingRun",
     "TrainingSample",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 
 from sqlalchemy import BigInteger, Identity, Index, Numeric
@@ -86,6 +86,19 @@ class LedgerEntry(Base):
     status: Mapped[int | None] = mapped_column(comment="HTTP status; NULL if no answer came.")
     outcome: Mapped[str | None] = mapped_column(comment="ok, dry, or the error's name; NULL while under way.")
     wall_ms: Mapped[float | None] = mapped_column(comment="How long it took, in milliseconds of wall time.")
+
+
+class SpentDay(Base):
+    __tablename__ = "spent_days"
+    __table_args__ = (
+        {"comment": "What the ledger of a day comes to, kept with it: the caps are asked before every request."},
+    )
+
+    bot_id: Mapped[str] = bot_id(primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True, comment="UTC day of the world.")
+    usd: Mapped[Decimal] = mapped_column(
+        Numeric(14, 6), comment="US dollars; a request under way counts with the most it could cost."
+    )
 
 
 class Capability(Base):

@@ -124,6 +124,25 @@ def test_an_older_code_gets_files_that_it_can_read(database_url: str) -> None:
     engine.dispose()
 
 
+def test_what_days_came_to_before_there_was_a_table_of_it(database_url: str) -> None:
+    engine = create_engine(database_url)
+    migrations.downgrade(database_url, "0007")
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO bots (bot_id, user_id, created_at) VALUES ('b', '1', '2026-01-01+00')"))
+        connection.execute(text(
+            "INSERT INTO request_ledger (bot_id, endpoint, at, reserved_usd, cost_usd) VALUES "
+            "('b', 'e', '2026-01-01 23:59+00', 0.5, 0.1), ('b', 'e', '2026-01-02 00:01+00', 0.5, NULL), "
+            "('b', 'e', '2026-01-02 01:00+02', 0.5, 0.2), ('b', 'e', '2026-01-03 12:00+00', 0, 0)"
+        ))  # fmt: skip
+    migrations.upgrade(database_url)
+    with engine.begin() as connection:
+        days = connection.execute(text("SELECT day::text, usd::float FROM spent_days ORDER BY day")).all()
+        connection.execute(text("DELETE FROM bots"))
+        assert connection.execute(text("SELECT count(*) FROM spent_days")).scalar_one() == 0
+    engine.dispose()
+    assert [tuple(day) for day in days] == [("2026-01-01", pytest.approx(0.3)), ("2026-01-02", 0.5)]
+
+
 def test_sql_files_are_what_the_migrations_make(database_url: str, empty_url: str) -> None:
     engine = create_engine(empty_url)
     others = [table for table in Base.metadata.sorted_tables if table.name not in document.SEED_TABLES]

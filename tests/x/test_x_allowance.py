@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from scripted_x import Reply, Reset, post, user
-from sqlalchemy import select, update
+from sqlalchemy import Date, func, select, update
 
 from app import clock
 from app.config import BudgetConfig
@@ -18,10 +18,11 @@ from app.x.allowance import Settlement, SharedAllowance
 from app.x.endpoints import Endpoint
 from app.x.limits import BASIC, CURRENT
 from app.x.prices import charge_for
-from dbs.models import Bot, LedgerEntry, RateWindow
+from dbs.models import Bot, LedgerEntry, RateWindow, SpentDay
 
 FREE = Decimal(0)
 HOME = Endpoint.HOME_TIMELINE
+NOON = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 
 
 def allowance(database, **budget) -> SharedAllowance:
@@ -91,6 +92,32 @@ def test_thirty_threads_and_money_for_ten_let_ten_pass(database, bot):
         outcomes = list(pool.map(lambda _: passes(allowed, Decimal("0.1"), Endpoint.POSTS), range(30)))
     assert sum(outcomes) == 10
     assert allowed.spent() == (Decimal("1.0"), Decimal("1.0"))
+
+
+def test_what_days_come_to_is_what_their_ledger_comes_to(database, bot):
+    """Kept beside the ledger, so that a cap need not add up a month before every request."""
+    allowed, most = allowance(database, max_usd_per_day=1000, max_usd_per_month=1000), Decimal("0.5")
+    costs = [Decimal(cents) / 100 for cents in range(40)]
+
+    def ask(number: int) -> None:
+        reservation = allowed.reserve(Endpoint.POSTS, most)
+        if number % 4:  # every fourth stays under way, at the most it can cost
+            cost = costs[number]
+            allowed.settle(reservation, Settlement("ok", cost, units=1, status=200, wall_ms=1.0))
+
+    for day in (NOON - timedelta(days=32), NOON - timedelta(hours=13), NOON):
+        with clock.virtual(day), ThreadPoolExecutor(8) as pool:
+            list(pool.map(ask, range(40)))
+    a_day = sum(cost if number % 4 else most for number, cost in enumerate(costs))
+    with clock.virtual(NOON):
+        assert allowed.spent() == (a_day, 2 * a_day)
+    with database.transaction() as session:
+        at = func.timezone("UTC", LedgerEntry.at).cast(Date)
+        cost = func.coalesce(LedgerEntry.cost_usd, LedgerEntry.reserved_usd)
+        entries = session.execute(select(at, func.sum(cost)).group_by(at).order_by(at)).all()
+        days = session.execute(select(SpentDay.day, SpentDay.usd).order_by(SpentDay.day)).all()
+    assert len(days) == 3
+    assert days == entries
 
 
 def test_threads_that_reserve_and_settle_never_pass_more_than_x_allows(database, bot):
