@@ -87,8 +87,9 @@ def _reward_refused(session: Session, config: VibeBotConfig, version: str, now: 
 def _reward_measured(session: Session, config: VibeBotConfig, version: str, now: datetime) -> int:
     weights, bot_id = config.ppo.reward_weights, config.bot_id
     measured = _measured_posts(session, config)
+    drafts = [draft.draft_id for _, draft, _ in measured]
     already = set(
-        session.scalars(select(Reward.draft_id).where(Reward.bot_id == bot_id, Reward.reward_version == version))
+        session.scalars(select(Reward.draft_id).where(Reward.draft_id.in_(drafts), Reward.reward_version == version))
     )
     if all(draft.draft_id in already for _, draft, _ in measured):
         return 0
