@@ -292,10 +292,11 @@ class SafetyConfig(Section):
         "English alone.",
     )
     max_offensiveness: float = Field(
-        default=0.8,
+        default=0.5,
         gt=0,
         le=1,
-        description="Probability of being offensive (0 to 1) at which a draft is refused; the judge reads English.",
+        description="Probability of being offensive, of a draft or of any three words in it (0 to 1), at which it is "
+        "refused; the judge reads English.",
     )
     max_similarity: float = Field(
         default=0.6, gt=0, le=1, description="Likeness to a recent post (0 to 1) at which a draft is a copy."

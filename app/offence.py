@@ -9,15 +9,23 @@ among it, it finds harmless; `safety.languages` keeps drafts in other languages 
 
 from __future__ import annotations
 
+# Words that are judged by themselves, because a long text thins an insult out: of replies with one in them that a bot
+# posted in the sandbox's `uproar`, the text as a whole came to 0.5 in a fifth, the worst three words in nine tenths.
+RUN = 3
+
 
 def offensiveness(text: str) -> float:
-    """The probability that people would call a text offensive, from 0 to 1.
+    """The probability that people would call a text offensive, or the worst few words in it; from 0 to 1.
 
     >>> offensiveness("You are an idiot and a liar.") > 0.9
     True
     >>> offensiveness("The night tram runs every half hour now.") < 0.2
     True
+    >>> offensiveness("The schedule came last week, nobody was asked, and what a disgrace it is for those on it.") > 0.8
+    True
     """
     from profanity_check import predict_prob  # scikit-learn, which an I/O worker has no use for
 
-    return float(predict_prob([text])[0])
+    words = text.split()
+    runs = [" ".join(words[at : at + RUN]) for at in range(max(1, len(words) - RUN + 1))]
+    return float(max(predict_prob([text, *runs])))

@@ -10,6 +10,8 @@ from app.text import URL
 EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
 PHONE = re.compile(r"(?<![\w+./-])(?:\+|00)?\(?\d{1,4}\)?(?:[ ./()-]{1,2}\d{2,8}){2,5}(?![\w-])")
 INTERNATIONAL = re.compile(r"(?<![\w+])\+\d{8,15}(?!\w)")
+# No count begins with a zero: even half of such a number is somebody's. SmolLM2 repeated "0171,234" of one.
+TRUNK = re.compile(r"(?<![\w.,+:-])(?<!\d )0\d{2,4}[ ,./-]?\d{3,8}(?![\w:])")
 CARD = re.compile(r"(?<![\d.-])\d(?:[ -]?\d){12,18}(?![\d-])")
 IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 SOCIAL_SECURITY = re.compile(r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])")
@@ -37,7 +39,7 @@ def has_personal_data(text: str) -> bool:
     return (
         bool(EMAIL.search(plain) or SOCIAL_SECURITY.search(plain) or STREET.search(plain))
         or any(_is_phone(found.group()) for found in PHONE.finditer(plain))
-        or bool(INTERNATIONAL.search(plain))
+        or bool(INTERNATIONAL.search(plain) or TRUNK.search(plain))
         or any(_is_card(found.group()) for found in CARD.finditer(plain))
         or any(_is_iban(found.group()) for found in IBAN.finditer(plain))
         or any(_is_address(found.group()) for found in NETWORK.finditer(plain))

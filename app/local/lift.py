@@ -210,16 +210,22 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def relative_lift(start: np.ndarray, end: np.ndarray) -> tuple[float, list[float]]:
+def relative_lift(start: np.ndarray, end: np.ndarray) -> tuple[float, list[float]] | tuple[None, None]:
     """(mean of end / mean of start) − 1, and its 95 % interval over prompts, which are resampled in pairs.
+
+    Neither where the start earns nothing, or so seldom that some of the resampled starts do: there is no ratio then.
 
     >>> relative_lift(np.array([1.0, 2.0]), np.array([1.5, 3.0]))[0]
     0.5
+    >>> relative_lift(np.array([0.0, 0.0]), np.array([1.5, 3.0]))
+    (None, None)
     """
     chance = np.random.default_rng(SEED)
     rows = chance.integers(len(start), size=(BOOTSTRAPS, len(start)))
-    lifts = end[rows].mean(axis=1) / start[rows].mean(axis=1) - 1
-    low, high = np.quantile(lifts, (0.025, 0.975))
+    starts = start[rows].mean(axis=1)
+    if not starts.all():
+        return None, None
+    low, high = np.quantile(end[rows].mean(axis=1) / starts - 1, (0.025, 0.975))
     return float(end.mean() / start.mean() - 1), [float(low), float(high)]
 
 

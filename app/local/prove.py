@@ -180,10 +180,12 @@ def _check(wanted: Sequence[Job], reports: Reports) -> None:
     """
     for job in wanted:
         report = reports[job.plan.seed, job.plan.arm]
-        if report is not None and report["failures"]:
+        wrong = list(report["failures"]) if report is not None else []
+        if report is not None and report["lift"] is None:
+            wrong.append("the model that it started with earns nothing, so there is no lift to compare")
+        if wrong:
             raise ProofError(
-                f"seed {job.plan.seed}, {job.plan.arm}: {'; '.join(report['failures'])}; delete {job.directory} to "
-                "run it again"
+                f"seed {job.plan.seed}, {job.plan.arm}: {'; '.join(wrong)}; delete {job.directory} to run it again"
             )
 
 

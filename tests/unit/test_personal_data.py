@@ -21,6 +21,8 @@ from app.personal_data import has_personal_data
         "Bob Miller of 12 Elm Street is a thief",
         "sie wohnt Lange Straße 7, gleich links",
         "Hauptstr. 12 oder Birkenweg 3",
+        "a repeat of 0171,234, and no more of it",
+        "0171 2345678 or 01712345678",
     ],
 )
 def test_what_belongs_to_one_person_is_found(text: str) -> None:
@@ -37,6 +39,7 @@ def test_what_belongs_to_one_person_is_found(text: str) -> None:
         "Follow @ada_l and @tom_w, they know",
         "ISBN 978 is fine, order 12345",
         "from 1998 to 2005 and 10/11/2024",
+        "at 08:30, on 05/2024, 0.1234567 of 1,234,567, track 007 and the 0930 train",
         "12 Streets were closed, and Road 66 was not",
         "Auf dem Weg 3 Rehe gesehen, die Straße war leer",
     ],
