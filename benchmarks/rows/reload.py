@@ -225,4 +225,8 @@ ROW = Row(
     quick={"reloads": 2, "restarts": 1},
     packages=("torch", "transformers", "peft", "celery"),
     prepare=ppo.fetch_model,
+    bounds=(
+        "The batch itself: one reply takes seconds on a processor, whoever starts it, and both sides wait for its end. "
+        "Until it begins is the swap alone. Shorter batches, or a GPU, would lift it."
+    ),
 )
