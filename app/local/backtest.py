@@ -29,6 +29,8 @@ from app.local.sandboxed import BOT_ID, sandbox_config, time_lapse_config
 from app.local.servers import EmbeddedPostgres
 from app.local.stack import alone, end_on_signals
 from app.local.virtual import START, Mechanism, VirtualLoop, virtual_loop
+from app.policy.wording import PROMPT_VERSION
+from app.safety import FILTER_VERSION
 from app.schedule import LoopName
 from dbs.models import LedgerEntry, Post
 from dbs.states import PostState
@@ -239,6 +241,8 @@ def _report(loop: VirtualLoop, plan: Plan) -> dict[str, Any]:
     counted = report(bot.db, BOT_ID, loop.observer, 0.0)
     return {
         "plan": plan.facts(),
+        "rules": FILTER_VERSION,
+        "prompts": PROMPT_VERSION,
         "world_days": round((clock.now() - START) / timedelta(days=1), 2),
         **counted,
         "updates": applied(loop),

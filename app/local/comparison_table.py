@@ -36,9 +36,9 @@ def as_markdown(compared: Sequence[Comparison], *, shown: Sequence[str]) -> str:
         "Hostile by the sandbox's own judgement: how many of how many, and the one-sided 95 % bound on the share "
         "(Clopper and Pearson).",
         "",
-        "| community | arm | posted | last checkpoint, held-out topics | refused by the rules | blocks | reach lost | "
-        "angry quotes | angry replies |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| community | seed | arm | posted | last checkpoint, held-out topics | refused by the rules | blocks | "
+        "reach lost | angry quotes | angry replies |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *(_safety_row(item, arm, report) for item in compared for arm, report in sorted(item.arms.items())),
         "",
         "## Which way the drafts moved",
@@ -46,8 +46,8 @@ def as_markdown(compared: Sequence[Comparison], *, shown: Sequence[str]) -> str:
         "The mean of each trait over the last checkpoint's drafts on held-out topics, and how far that is from the "
         "first's. Only drafts that the rules let through.",
         "",
-        f"| community | arm | {' | '.join(shown)} |",
-        f"| --- | --- |{' --- |' * len(shown)}",
+        f"| community | seed | arm | {' | '.join(shown)} |",
+        f"| --- | --- | --- |{' --- |' * len(shown)}",
         *(_trait_row(item, arm, report, shown) for item in compared for arm, report in sorted(item.arms.items())),
     ]
     return "\n".join(parts)
@@ -98,7 +98,7 @@ def _share(trained: dict[str, Any] | None, oracle: dict[str, Any] | None) -> str
 def _safety_row(item: Comparison, arm: str, report: dict[str, Any]) -> str:
     safety = report.get("safety")
     refused = report.get("refused_share")
-    cells = [named(item), arm]
+    cells = [named(item), str(item.plan["seed"]), arm]
     if safety is None:
         cells += [UNMEASURED, UNMEASURED]
     else:
@@ -120,11 +120,11 @@ def _hostile(said: dict[str, Any] | None) -> str:
 
 
 def _trait_row(item: Comparison, arm: str, report: dict[str, Any], shown: Sequence[str]) -> str:
-    cells = []
+    cells = [named(item), str(item.plan["seed"]), arm]
     for trait in shown:
         ends = _ends(report, trait)
         cells.append(UNMEASURED if ends is None else f"{ends[1]:.2f} ({ends[1] - ends[0]:+.2f})")
-    return f"| {' | '.join([named(item), arm, *cells])} |"
+    return f"| {' | '.join(cells)} |"
 
 
 def _ends(report: dict[str, Any], trait: str) -> tuple[float, float] | None:

@@ -73,11 +73,13 @@ def test_arms_of_a_community_stand_in_one_row(tmp_path: Path, document: Path) ->
         "| hearth | 1 | 402 | 4 / 4 / 4 | +30% (+20% to +40%) | -2% (-12% to +8%) | +60% (+50% to +70%) | 50% |"
     )
     assert row(tables, "odds", "1").endswith("| +20% (+10% to +30%) | not run | not run | - |")
-    assert "| hearth | trained | 2 of 402, at most 1.6% | 0 of 216, at most 1.4% | 31% | 3 | 1.2% | 2 of 9 |" in tables
+    assert (
+        "| hearth | 1 | trained | 2 of 402, at most 1.6% | 0 of 216, at most 1.4% | 31% | 3 | 1.2% | 2 of 9 |" in tables
+    )
     # Opposite tastes, opposite directions.
     moved = tables[tables.index("## Which way") :]
-    assert row(moved, "hearth", "trained").startswith("| hearth | trained | 0.50 (+0.30) |")
-    assert row(moved, "odds", "trained").startswith("| odds | trained | 0.10 (-0.20) |")
+    assert row(moved, "hearth", "1", "trained").startswith("| hearth | 1 | trained | 0.50 (+0.30) |")
+    assert row(moved, "odds", "1", "trained").startswith("| odds | 1 | trained | 0.10 (-0.20) |")
     text = document.read_text()
     assert text.startswith("Before.\n\n")
     assert text.endswith("\n\nAfter.\n")
@@ -105,8 +107,8 @@ def test_an_older_report_says_what_it_did_not_measure(tmp_path: Path, document: 
     found = older(report("uproar", "trained", 0.2, (0.0, 0.0)))
     tables = compare.run([put(tmp_path / "a", found)], document=document, kept=tmp_path / "kept")
     assert row(tables, "uproar", "1").endswith("| +20% (+10% to +30%) | not run | not run | - |")
-    assert "| uproar | trained | not measured | not measured | 31% | not measured | not measured |" in tables
-    assert row(tables[tables.index("## Which way") :], "uproar", "trained").count("not measured") == len(ALL_SHOWN)
+    assert "| uproar | 1 | trained | not measured | not measured | 31% | not measured | not measured |" in tables
+    assert row(tables[tables.index("## Which way") :], "uproar", "1", "trained").count("not measured") == len(ALL_SHOWN)
 
 
 def test_no_share_is_told_of_an_oracle_that_learnt_nothing(tmp_path: Path, document: Path) -> None:
