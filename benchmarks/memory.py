@@ -37,20 +37,16 @@ def resident_memory() -> Iterator[list[Point]]:
 def growth(samples: Sequence[Point]) -> float:
     """The most memory in the last quarter of the time, over the most in the second; 1 where it is flat."""
     quarter = len(samples) // 4
-    return _most(samples[-quarter:]) / _most(samples[quarter : 2 * quarter])
+    return peak(samples[-quarter:]) / peak(samples[quarter : 2 * quarter])
 
 
 def peak(samples: Sequence[Point]) -> float:
     """The most memory, in bytes."""
-    return _most(samples)
+    return max(held for _, held in samples)
 
 
 def curve(samples: Sequence[Point]) -> list[Point]:
     """Few enough points to keep, the highest of each stretch, so that no peak is lost."""
     stretch = max(1, -(-len(samples) // KEPT))
     stretches = [samples[at : at + stretch] for at in range(0, len(samples), stretch)]
-    return [(round(part[0][0], 1), _most(part)) for part in stretches]
-
-
-def _most(samples: Sequence[Point]) -> float:
-    return max(held for _, held in samples)
+    return [(round(part[0][0], 1), peak(part)) for part in stretches]

@@ -75,9 +75,9 @@ class World:
         self.deleted: dict[int, int] = store.removed()
         self.standings: dict[int, str] = store.standings()
         self.following_ids: list[int] = store.follows()
-        self._reactions: dict[int, Reactions] = {}  # to the bot's posts
-        # To members' posts, made again when they are forgotten, as their texts are.
-        self._of_members = lru_cache(maxsize=KEPT_REACTIONS)(community.member_reactions)
+        self._to_own: dict[int, Reactions] = {}
+        # Made again when they are forgotten, as members' texts are.
+        self._to_members = lru_cache(maxsize=KEPT_REACTIONS)(community.member_reactions)
         self._blocked: dict[int, int] = {}
         self.now, self.until = self.born, 0
         self._come_up_to_now(history=True)
@@ -162,10 +162,10 @@ class World:
 
     def reactions(self, post: Post) -> Reactions:
         """All that a post will ever earn."""
-        own = self._reactions.get(post.id)
+        own = self._to_own.get(post.id)
         if own is not None:
             return own
-        return Reactions() if post.kind == "repost" else self._of_members(post)
+        return Reactions() if post.kind == "repost" else self._to_members(post)
 
     def blocked_by_now(self) -> list[int]:
         """Accounts that block the bot."""
@@ -173,7 +173,7 @@ class World:
         return [user for user, ms in self._blocked.items() if ms <= now]
 
     def _own_reactions(self) -> list[Reactions]:
-        return [self._reactions[post.id] for post in self.own]
+        return [self._to_own[post.id] for post in self.own]
 
     # --- what the bot does ---
 
@@ -238,7 +238,7 @@ class World:
         self.shelf.add(post)
         self.own.append(post)
         self._said[text_hash(post.text)].append(post)
-        self._reactions[post.id] = reactions
+        self._to_own[post.id] = reactions
         for answer in reactions.written:
             if answer.id not in self.shelf.by_id:
                 self.shelf.add(answer)

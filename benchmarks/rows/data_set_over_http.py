@@ -90,6 +90,7 @@ def _config(settings: Settings, place: Path) -> Any:
 
 
 def _secrets(x_url: str) -> Any:
+    """As `app.local.virtual.VirtualX` has them; that module would put torch into the memory that is measured."""
     from app.config import Secrets
     from app.sandbox.settings import Keys
 
@@ -99,6 +100,8 @@ def _secrets(x_url: str) -> Any:
         x_api_secret=keys.api_secret,
         x_access_token=keys.access_token,
         x_access_token_secret=keys.access_token_secret,
+        x_client_id=None,  # whatever the environment has: those of X open nothing here
+        x_client_secret=None,
         x_base_url=x_url,
     )
 
