@@ -27,7 +27,7 @@ from app.text import (
 from dbs.states import Kind
 
 # Part of what a draft's approval means: raise it with every change of a rule.
-FILTER_VERSION = "5"
+FILTER_VERSION = "6"
 
 FENCE = '"""'  # how prompts mark where a post begins and ends; no post of ours holds one
 OTHER_LANGUAGE = 0.01  # a lower chance of being in an allowed language refuses a draft; why so low: app/language.py

@@ -31,6 +31,7 @@ log = structlog.get_logger()
 
 LONGEST_WAIT = timedelta(minutes=20)  # of wall time; whoever has to wait longer comes back
 LOOK_SECONDS = 0.5
+REPORT_SECONDS = 0.5  # every account's row is read for it, and there may be thousands
 UNKNOWN_WAIT = timedelta(seconds=30)  # of wall time, where X did not say
 
 
@@ -83,7 +84,7 @@ def gather(
 
     Args:
         agree: asked once, with what it will cost at most; without it nothing that costs money is begun.
-        report: told after every page.
+        report: told at the beginning, and then after a page, but no more than once in `REPORT_SECONDS`.
         wait: whether to wait for X's windows; else they are a PutOff.
 
     Raises:
@@ -187,14 +188,17 @@ def _gather(
 ) -> str:
     bot_id = bot.config.bot_id
     meter: Meter | None = None
+    next_report = 0.0
     while True:
         with bot.db.transaction() as session:
             row = session.get_one(DataSet, bot_id)
             account, under_way = claims.next_account(session, bot_id), claims.under_way(session, bot_id)
-            accounts = manifest.accounts(session, bot_id) if report else []
-        if report:
+            due = report is not None and time.monotonic() >= next_report
+            accounts = manifest.accounts(session, bot_id) if due else []
+        if report and due:
             meter = meter or Meter(bot.config, row)
             report(meter.read(row, accounts))
+            next_report = time.monotonic() + REPORT_SECONDS
         reason = "every account is read to its end"
         if account is not None:
             reason = limit_reached(bot.config, row, source.page_usd(), under_way) or ""

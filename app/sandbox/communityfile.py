@@ -79,7 +79,7 @@ class Opinion(Part):
 
 
 class Hostility(Part):
-    block_chance: Share = 0.5
+    block_chance: Share = 0.04
     angry: Share = 0.9
 
 

@@ -95,6 +95,8 @@ def test_ordinary_posts_pass(text):
         ("pay to DE89 3704 0044 0532 0130 00 for the lane", "personal_data"),
         ("You are an idiot and a liar, Tom", "offensive"),
         ("Shut up, moron, the bus lane is crap", "offensive"),
+        ("No: clowns. The timetable came on Monday and nobody had read it", "offensive"),
+        ("The whole board are frauds, and the bridge is still closed", "offensive"),
         ("Du bist ein dummer Idiot und ein Lügner", "language"),
         ("Quelle belle idée, merci à tous", "language"),
         ("你是个白痴", "language"),
@@ -127,6 +129,7 @@ def test_a_blocked_term_is_a_word_and_not_a_part_of_one():
         "I disagree, the count says otherwise: two lanes carried fewer people than one bus.",
         "The flood closed the valley road, terrible news for the school run.",
         "The worst junction in town, and it is still on nobody's list.",
+        "The aquarium next door has a clownfish, and nobody was fooled.",
     ],
 )
 def test_criticism_is_no_offence(text):
