@@ -13,7 +13,6 @@ import os
 import signal
 import statistics
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,10 +47,11 @@ class _Life:
         self.node.start()
 
     def post(self) -> None:
-        """One more post that is worth an answer and has none."""
+        """One more post that is worth an answer and has none, once no turn is left that would answer it already."""
         from app import clock
         from dbs.models import Judgement, TimelinePost
 
+        until(self._rests, LONGEST_WAIT, "the end of a turn of generation", 0.02)
         self.seen += 1
         x_post_id, now = str(1000 + self.seen), clock.now()
         text = POSTS[self.seen % len(POSTS)].strip()
@@ -65,6 +65,15 @@ class _Life:
                 bot_id=BOT, x_post_id=x_post_id, judge_version="1", newsworthy=1.0, substantive=1.0, score=1.0,
                 selected=True, selection_chance=1.0, selected_by="summons", judged_at=now,
             ))  # fmt: skip
+
+    def _rests(self) -> bool:
+        from sqlalchemy import select
+
+        from dbs.models import Loop
+
+        ended = select(Loop.finished_at >= Loop.started_at).where(Loop.bot_id == BOT, Loop.loop == NODE)
+        with self.place.db.transaction() as session:
+            return bool(session.scalar(ended))
 
     def tick(self) -> None:
         from app.celery import app
@@ -137,7 +146,6 @@ def _until_written(life: _Life, times: int, take_up: Callable[[_Life], None]) ->
     written, begun, stalls = [], [], []
     for _ in range(times):
         life.post()
-        time.sleep(1)  # the node has done what the turn before left it with
         checkpoint, committed = life.promote()
         take_up(life)
         life.tick()
