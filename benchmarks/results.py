@@ -149,12 +149,14 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """The commit that was measured, marked where files differ from it."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip() or "unknown"
+    """The commit that was measured, marked where files differ from it; not those that benchmarks write."""
+    written = (f":(top,exclude){path}" for path in ("benchmarks/results", "docs/performance*"))
+    named = _git("rev-parse", "--short=12", "HEAD")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", *written)
+    return f"{named}-dirty" if changed else named or "unknown"
+
+
+def _git(*arguments: str) -> str:
+    """What git says; nothing where there is no repository."""
+    done = subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
