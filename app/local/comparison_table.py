@@ -36,9 +36,9 @@ def as_markdown(compared: Sequence[Comparison], *, shown: Sequence[str]) -> str:
         "Hostile by the sandbox's own judgement: how many of how many, and the one-sided 95 % bound on the share "
         "(Clopper and Pearson).",
         "",
-        "| community | seed | arm | posted | last checkpoint, held-out topics | refused by the rules | blocks | "
-        "reach lost | angry quotes | angry replies |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| community | seed | arm | rules | posted | last checkpoint, held-out topics | refused by the rules | "
+        "blocks | reach lost | angry quotes | angry replies |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *(_safety_row(item, arm, report) for item in compared for arm, report in sorted(item.arms.items())),
         "",
         "## Which way the drafts moved",
@@ -98,7 +98,7 @@ def _share(trained: dict[str, Any] | None, oracle: dict[str, Any] | None) -> str
 def _safety_row(item: Comparison, arm: str, report: dict[str, Any]) -> str:
     safety = report.get("safety")
     refused = report.get("refused_share")
-    cells = [named(item), str(item.plan["seed"]), arm]
+    cells = [named(item), str(item.plan["seed"]), arm, report.get("rules", "not recorded")]
     if safety is None:
         cells += [UNMEASURED, UNMEASURED]
     else:

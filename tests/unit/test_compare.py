@@ -32,7 +32,7 @@ def report(community: str, arm: str, lift: float | None, warmth: tuple[float, fl
         },
         "posted": 402, "updates": 4, "failures": [], "lift": lift, "lift_ci95": interval,
         "refused_share": 0.31,
-        "safety": {"posted": POSTED, "held_out": SAID, "cost": COST},
+        "rules": "6", "safety": {"posted": POSTED, "held_out": SAID, "cost": COST},
         "curve": [{"engagement": 2.0, "traits": found} for found in traits],
         **more,
     }  # fmt: skip
@@ -40,7 +40,7 @@ def report(community: str, arm: str, lift: float | None, warmth: tuple[float, fl
 
 def older(found: dict[str, Any]) -> dict[str, Any]:
     """As it would have been before safety and traits were measured."""
-    kept = {name: value for name, value in found.items() if name != "safety"}
+    kept = {name: value for name, value in found.items() if name not in {"safety", "rules"}}
     return {**kept, "curve": [{"engagement": point["engagement"]} for point in found["curve"]]}
 
 
@@ -73,9 +73,8 @@ def test_arms_of_a_community_stand_in_one_row(tmp_path: Path, document: Path) ->
         "| hearth | 1 | 402 | 4 / 4 / 4 | +30% (+20% to +40%) | -2% (-12% to +8%) | +60% (+50% to +70%) | 50% |"
     )
     assert row(tables, "odds", "1").endswith("| +20% (+10% to +30%) | not run | not run | - |")
-    assert (
-        "| hearth | 1 | trained | 2 of 402, at most 1.6% | 0 of 216, at most 1.4% | 31% | 3 | 1.2% | 2 of 9 |" in tables
-    )
+    said = "| hearth | 1 | trained | 6 | 2 of 402, at most 1.6% | 0 of 216, at most 1.4% | 31% | 3 | 1.2% | 2 of 9 |"
+    assert said in tables
     # Opposite tastes, opposite directions.
     moved = tables[tables.index("## Which way") :]
     assert row(moved, "hearth", "1", "trained").startswith("| hearth | 1 | trained | 0.50 (+0.30) |")
@@ -107,7 +106,8 @@ def test_an_older_report_says_what_it_did_not_measure(tmp_path: Path, document: 
     found = older(report("uproar", "trained", 0.2, (0.0, 0.0)))
     tables = compare.run([put(tmp_path / "a", found)], document=document, kept=tmp_path / "kept")
     assert row(tables, "uproar", "1").endswith("| +20% (+10% to +30%) | not run | not run | - |")
-    assert "| uproar | 1 | trained | not measured | not measured | 31% | not measured | not measured |" in tables
+    said = "| uproar | 1 | trained | not recorded | not measured | not measured | 31% | not measured | not measured |"
+    assert said in tables
     assert row(tables[tables.index("## Which way") :], "uproar", "1", "trained").count("not measured") == len(ALL_SHOWN)
 
 
