@@ -54,9 +54,9 @@ def test_room_is_made_before_an_adapter_is_loaded(
     first = {}
     for adapter in adapters:
         stacks.use([adapter])
+        assert len(present) == LIMIT
         first[adapter] = logits(stacks)
-    # Of the very first, PEFT has made an empty one already when its weights are read. From the fourth on, each takes
-    # the place of one that is like it.
+    # The first brings room for all: of itself, PEFT has made an empty one already when its weights are read.
     assert present == [1, 1, 2]
     for adapter in reversed(adapters):
         stacks.use([adapter])
@@ -80,6 +80,18 @@ def test_an_adapter_takes_the_place_of_none_that_is_active_or_of_another_shape(
         assert torch.equal(logits(stacks), logits(fresh))
         if len(stack) == 1:
             assert torch.equal(logits(stacks), alone[stack[0]])
+
+
+def test_room_that_nobody_has_had_is_given_up_for_another_shape(
+    stacks: AdapterStacks, adapters: list[Path], tmp_path: Path, base: Path
+) -> None:
+    wide, narrow = (save_adapter(tmp_path / str(rank), base, seed=rank, rank=rank) for rank in (8, 2))
+    for stack in ([adapters[0]], [wide], [adapters[0], wide, narrow], [adapters[1]]):
+        stacks.use(stack)
+        assert len(stacks.base.model.layers[0].self_attn.q_proj.lora_A) <= LIMIT
+        fresh = AdapterStacks(LlamaForCausalLM.from_pretrained(base).eval())
+        fresh.use(stack)
+        assert torch.equal(logits(stacks), logits(fresh))
 
 
 def test_a_torn_file_is_told_and_changes_nothing(stacks: AdapterStacks, adapters: list[Path]) -> None:
