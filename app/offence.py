@@ -4,8 +4,8 @@ alt-profanity-check is a support vector machine on words, trained on 200,000 Eng
 (https://victorzhou.com/blog/better-profanity-detection-with-scikit-learn/). It knows words, not what is meant: "black
 holes suck" offends it, and contempt in plain words does not. For a draft the first error costs one silence; the second
 is why the gate has a measure of its own (`app/learning/textmeasures.py`). It knows "idiots" and not "clowns", so a list
-of such names stands beside it. What it was not trained on, other languages
-among it, it finds harmless; `safety.languages` keeps drafts in other languages from it.
+of such names stands beside it. What it was not trained on, other languages among it, it finds harmless;
+`safety.languages` keeps drafts in other languages from it.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
             print(error, file=sys.stderr)
             failed = True
     if not asked.quick:
-        kept = results.read_all()
+        kept = [results.judged(result, rows.load(result["row"])) for result in results.read_all()]
         plot.draw(kept)
         plot.draw_curves(kept)
         render.DOCUMENT.write_text(render.document(kept))

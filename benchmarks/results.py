@@ -99,6 +99,19 @@ def record(row: Row, settings: Settings, repetitions: Sequence[Repetition], load
     }
 
 
+def judged(result: dict[str, Any], row: Row) -> dict[str, Any]:
+    """A kept result held against what its row asks today: targets and reasons change, measurements do not.
+
+    Raises:
+        BenchmarkError: the row has a figure that was not measured then.
+    """
+    repetitions = [Repetition(kept["side"], kept["values"], {}) for kept in result["repetitions"]]
+    return result | {
+        "bounds": row.bounds,
+        "figures": [asdict(figure) | asdict(outcome(figure, repetitions)) for figure in row.figures],
+    }
+
+
 def _points(repetitions: Sequence[Repetition]) -> list[Point]:
     return [r.points for r in repetitions if r.side == OURS][-1]
 

@@ -193,10 +193,10 @@ def _gather(
         with bot.db.transaction() as session:
             row = session.get_one(DataSet, bot_id)
             account, under_way = claims.next_account(session, bot_id), claims.under_way(session, bot_id)
-            due = report is not None and time.monotonic() >= next_report
-            accounts = manifest.accounts(session, bot_id) if due else []
-        if report and due:
+        if report and time.monotonic() >= next_report:
             meter = meter or Meter(bot.config, row)
+            with bot.db.transaction() as session:
+                accounts = manifest.accounts(session, bot_id)
             report(meter.read(row, accounts))
             next_report = time.monotonic() + REPORT_SECONDS
         reason = "every account is read to its end"

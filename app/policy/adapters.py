@@ -50,8 +50,8 @@ class AdapterStacks:
     def __init__(self, base: Any, resident: int = RESIDENT) -> None:
         self.base = base
         self._resident = resident
-        self._loaded: OrderedDict[Path, _Slot] = OrderedDict()  # the least recently used first
-        self._spare: list[_Slot] = []  # room that no adapter has had yet, all of one shape
+        # The least recently used first. A slot that no other adapter has had yet is there by its own name.
+        self._loaded: OrderedDict[Path | str, _Slot] = OrderedDict()
         self._names = count()
         self._peft: Any = None  # a PeftModel from the first adapter on
         self.active: tuple[Path, ...] = ()
@@ -82,42 +82,38 @@ class AdapterStacks:
             if not (directory / TENSORS).is_file():
                 raise AdapterError(f"{directory} holds no {TENSORS}; restore it, or roll back")
             try:
-                self._loaded[directory] = self._overwrite(directory, keep) or self._add(directory, keep)
+                if not self._overwrite(directory, keep):
+                    self._add(directory, keep)
             except (RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
                 raise AdapterError(f"{directory} does not fit the loaded base model: {error}") from error
         self._loaded.move_to_end(directory)
         return self._loaded[directory].name
 
-    def _overwrite(self, directory: Path, keep: Set[Path]) -> _Slot | None:
-        """Put an adapter into a spare slot, or in the place of the least recently used one where there is no room left;
-        None if there is neither, or of another shape. A policy's checkpoints are all of one shape, and copying takes a
-        fifth of the time that adding does.
+    def _overwrite(self, directory: Path, keep: Set[Path]) -> bool:
+        """Put an adapter in the place of the least recently used one; False while there is room, or if it is of another
+        shape. A policy's checkpoints are all of one shape, and copying takes a fifth of the time that adding does.
         """
         idle = next((used for used in self._loaded if used not in keep), None)
-        full = len(self._loaded) >= self._resident
-        slot = self._spare[-1] if self._spare else self._loaded[idle] if idle and full else None
-        if slot is None or _settings(directory) != slot.settings:
-            return None
-        tensors = load_file(directory / TENSORS)
-        if _shapes(tensors) != _shapes(slot.tensors):
-            return None
-        if self._spare:
-            self._spare.pop()
-        elif idle:
-            del self._loaded[idle]
+        if idle is None or len(self._loaded) < self._resident:
+            return False
+        slot, tensors = self._loaded[idle], load_file(directory / TENSORS)
+        if _settings(directory) != slot.settings or _shapes(tensors) != _shapes(slot.tensors):
+            return False
+        del self._loaded[idle]
         for name, tensor in tensors.items():
             slot.tensors[name].copy_(tensor)
-        return slot
+        self._loaded[directory] = slot
+        return True
 
-    def _add(self, directory: Path, keep: Set[Path]) -> _Slot:
+    def _add(self, directory: Path, keep: Set[Path]) -> None:
         """Make a slot for an adapter. The first brings all the others along, so that no later batch waits for them."""
-        first = self._peft is None
+        spare = self._resident - 1 if self._peft is None else 0
         # Before it, because PEFT walks through all adapters that there are whenever one is added.
         self._make_room(1, keep)
-        slot = self._slot(directory)
-        if first:
-            self._spare = [self._slot(directory) for _ in range(self._resident - 1)]
-        return slot
+        self._loaded[directory] = self._slot(directory)
+        for _ in range(spare):
+            slot = self._slot(directory)
+            self._loaded[slot.name] = slot
 
     def _slot(self, directory: Path) -> _Slot:
         name = f"adapter{next(self._names)}"
@@ -137,11 +133,7 @@ class AdapterStacks:
         return _Slot(name, _settings(directory), tensors)
 
     def _make_room(self, more: int, keep: Set[Path]) -> None:
-        """Give up spare slots, then the least recently used adapters, until `more` fit within the limit; never one of
-        `keep`.
-        """
-        while self._spare and len(self._loaded) + len(self._spare) + more > self._resident:
-            self._peft.delete_adapter(self._spare.pop().name)
+        """Unload the least recently used adapters until `more` fit within the limit; never one of `keep`."""
         for directory in [directory for directory in self._loaded if directory not in keep]:
             if len(self._loaded) + more <= self._resident:
                 return

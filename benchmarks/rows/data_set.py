@@ -134,9 +134,9 @@ ROW = Row(
     quick={"megabytes": 2},
     packages=("sqlalchemy", "psycopg2-binary"),
     bounds=(
-        "Python: words, likeness to all posts before, and JSON take some 70 µs a post, and each page waits for the "
-        "disk; json.dump is one loop in C. X gives 900 pages of 100 posts in a quarter of an hour, which is some 30 KB "
-        "a second: what bounds a data set is X, a hundred times slower than this."
+        "Python: words, likeness to all posts before, and JSON, for every post, and each page waits for the disk; "
+        "json.dump is one loop in C. X bounds it first: 900 pages of 100 posts in a quarter of an hour are some 30 KB a "
+        "second."
     ),
     curve=Curve("seconds of gathering", "resident memory, MB", 1e6, 400e6),
 )  # fmt: skip

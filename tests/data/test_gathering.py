@@ -197,6 +197,17 @@ def test_it_says_what_it_costs_and_asks_once(plant: Plant) -> None:
         assert [event.kind for event in session.query(Event)].count("data_set.agreed") == 1
 
 
+@pytest.mark.parametrize(("seconds", "told"), [(3600.0, [0]), (0.0, [0, 100, 200, 250])])
+def test_progress_is_told_between_pages_and_not_too_often(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch, seconds: float, told: list[int]
+) -> None:
+    monkeypatch.setattr("app.data.gathering.REPORT_SECONDS", seconds)
+    context, _ = plant({"7": [plain(i) for i in range(250)]})
+    seen: list[int] = []
+    gather(context, agree=lambda _: True, report=lambda progress: seen.append(progress.posts))
+    assert seen == told
+
+
 def test_a_full_window_is_put_off_and_gone_on_with(plant: Plant) -> None:
     context, x = plant({"7": [plain(i) for i in range(250)]})
     answer = x.answer

@@ -153,7 +153,18 @@ def test_without_results_the_document_says_so(tmp_path):
 
 
 def test_the_shipped_document_is_that_of_the_shipped_results():
-    assert render.DOCUMENT.read_text() == render.document(results.read_all())
+    kept = [results.judged(result, rows.load(result["row"])) for result in results.read_all()]
+    assert render.DOCUMENT.read_text() == render.document(kept)
+
+
+def test_a_target_that_was_raised_later_is_missed_by_what_was_measured_before():
+    before = json.loads(json.dumps(results.record(row(figure(target=2.0)), {}, measured([2.0], [6.0]), load=0.0)))
+    raised = replace(row(figure(target=5.0)), bounds="The clock.")
+    text = render.document([results.judged(before, raised)])
+    assert "| 3.00× | at least 5× | **missed** |" in text
+    assert "- **what bounds it**: The clock." in text
+    with pytest.raises(BenchmarkError, match="did not measure 'later'"):
+        results.judged(before, row(replace(figure(), measured="later")))
 
 
 def test_sides_take_turns_in_processes_of_their_own():
