@@ -135,8 +135,8 @@ ROW = Row(
     packages=("sqlalchemy", "psycopg2-binary"),
     bounds=(
         "Python: words, likeness to all posts before, and JSON, for every post, and each page waits for the disk; "
-        "json.dump is one loop in C. X bounds it first: 900 pages of 100 posts in a quarter of an hour are some 30 KB a "
-        "second."
+        "json.dump is one loop in C. X bounds it first: 900 pages of 100 posts in a quarter of an hour are some 30 KB "
+        "a second."
     ),
     curve=Curve("seconds of gathering", "resident memory, MB", 1e6, 400e6),
 )  # fmt: skip

@@ -102,7 +102,7 @@ ROW = Row(
     bounds=(
         "The lock of the bot's row, under which every request is reserved and settled: with ten workers, ten of the "
         "forty threads waited for it at any moment, at 42 requests a second and with four fifths of both cores busy. "
-        "It is held for eight statements and then for six; one each would lift it. X bounds it first: it gives a bot 300 "
-        "searches in fifteen minutes."
+        "It is held for eight statements and then for six; one each would lift it. X bounds it first: it gives a bot "
+        "300 searches in fifteen minutes."
     ),
 )
