@@ -185,19 +185,21 @@ def _predicting_states(model: Any, batch: Sequence[Sample], device: torch.device
         base.set_attn_implementation(shared_attention.NAME)  # any other would copy the prefix for every row
     shared = common_prefix([sample.prompt_ids for sample in batch]) if len(batch) > 1 else 0
     shared = shared if shared >= MIN_SHARED else 0
-    rows = [torch.tensor([*s.prompt_ids[shared:], *s.output_ids[:-1]], device=device) for s in batch]
-    tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    # Put together where they are and moved once: a GPU would be waited for at every row.
+    rows = [torch.tensor([*s.prompt_ids[shared:], *s.output_ids[:-1]]) for s in batch]
+    tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
     positions = shared + torch.arange(tokens.shape[1], device=device)[None].expand_as(tokens)
     if shared:
         prefix = torch.tensor(batch[0].prompt_ids[:shared], device=device)
         hidden = _read_after(prefix, base.get_decoder(), tokens, positions)
     else:
         hidden = base.get_decoder()(input_ids=tokens, position_ids=positions, use_cache=False).last_hidden_state
-    picked = [
-        hidden[row, len(s.prompt_ids) - shared - 1 : len(s.prompt_ids) - shared - 1 + len(s.output_ids)]
+    places = [
+        row * tokens.shape[1] + len(s.prompt_ids) - shared - 1 + place
         for row, s in enumerate(batch)
+        for place in range(len(s.output_ids))
     ]
-    return torch.cat(picked)
+    return hidden.flatten(0, 1).index_select(0, torch.tensor(places, device=device))
 
 
 def _read_after(prefix: Tensor, decoder: Any, tokens: Tensor, positions: Tensor) -> Tensor:

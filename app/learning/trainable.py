@@ -17,6 +17,7 @@ from app.learning.dataset import Dataset
 from app.learning.samples import POLICY, REFERENCE, Sample
 from app.learning.scoring import acting_as, micro_batches, score
 from app.policy.base_model import base_directory
+from app.policy.fused_norms import fuse_norms
 from app.policy.hardware import device_of, dtype_of
 from app.policy.model import banned_ids
 from app.policy.registry import Stack
@@ -41,6 +42,8 @@ class Trainable:
             directory, dtype=dtype_of(config.model, device), use_safetensors=True, trust_remote_code=False
         )
         base.to(device).eval().requires_grad_(False)
+        if device.type == "cuda":
+            fuse_norms(base)
         eos = self.tokenizer.eos_token_id
         self.banned = torch.tensor(banned_ids(self.tokenizer, base.config.vocab_size, eos), device=device)
         torch.manual_seed(seed)

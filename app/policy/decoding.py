@@ -219,8 +219,9 @@ def draw(logprobs: Tensor, uniform: Tensor) -> Tensor:
         uniform: float64 [rows] from [0, 1).
     """
     probabilities = logprobs.exp()
-    padding = -probabilities.shape[1] % BLOCK
-    blocks = torch.nn.functional.pad(probabilities, (0, padding)).view(len(probabilities), -1, BLOCK)
+    if padding := -probabilities.shape[1] % BLOCK:  # SmolLM2's vocabulary needs none
+        probabilities = torch.nn.functional.pad(probabilities, (0, padding))
+    blocks = probabilities.view(len(probabilities), -1, BLOCK)
     mass = blocks.sum(-1).double()
     upto = mass.cumsum(-1)
     below_one = 1 - 2.0**-50  # a share of exactly 1 would point behind the last token that can be drawn

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.models.llama.modeling_llama import rotate_half
 
 # Attention of one query per row to its own keys: query [rows, heads, width], layer -> [rows, heads, width].
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
@@ -43,10 +44,9 @@ class LlamaStep:
         weight = decoder.embed_tokens.weight
         positions = torch.arange(config.max_position_embeddings, device=weight.device)[None]
         cos, sin = decoder.rotary_emb(weight[:1, None], positions)
-        half = self.head_width // 2
-        self._cos = cos[0]
-        # As `rotate_half` puts signs on halves, but on the constant: x · cos + roll(x) · sin.
-        self._sin = torch.cat((-sin[0, :, :half], sin[0, :, half:]), dim=-1)
+        self._cos, self._sin = cos[0], sin[0]
+        self._unit = torch.eye(self.head_width, dtype=weight.dtype, device=weight.device)
+        self._rotate_half: Tensor = rotate_half(self._unit)  # type: ignore[no-untyped-call]
 
     @property
     def adapters(self) -> tuple[tuple[str, int], ...]:
@@ -73,13 +73,15 @@ class LlamaStep:
                 the latter two, and returns what the query attends to, [rows, heads, head width].
         """
         hidden = nn.functional.embedding(tokens, self._decoder.embed_tokens.weight)
+        # Each row's rotation as a matrix, x · cos + rotate_half(x) · sin: one product a layer, not four kernels.
         cos, sin = self._cos[positions][:, None], self._sin[positions][:, None]
+        rotations = torch.addcmul(cos * self._unit, sin, self._rotate_half)
         turned = self.heads + self.kv_heads
         for number, layer in enumerate(self._layers):
             states = self._norm(hidden, layer.before_attention)
             parts = layer.attention_in(states).view(len(tokens), -1, self.head_width)
             query_key, value = parts[:, :turned], parts[:, turned:]
-            query_key = torch.addcmul(query_key * cos, query_key.roll(self.head_width // 2, -1), sin)
+            query_key = torch.bmm(query_key, rotations)
             mixed = attend(number, query_key[:, : self.heads], query_key[:, self.heads :], value)
             layer.attention_out.add_to(hidden, mixed.reshape(len(tokens), -1))
             states = self._norm(hidden, layer.before_mlp)

@@ -16,6 +16,7 @@ from app.policy.adapters import AdapterStacks
 from app.policy.base_model import ModelError, base_directory
 from app.policy.checkpoints import CheckpointError, base_hash
 from app.policy.decoding import Decoder
+from app.policy.fused_norms import fuse_norms
 from app.policy.hardware import device_of, dtype_of
 
 log = structlog.get_logger()
@@ -69,6 +70,8 @@ class LanguageModel:
             self.directory, dtype=self.dtype, use_safetensors=True, trust_remote_code=False
         )
         base.to(self.device).eval().requires_grad_(False)
+        if self.device.type == "cuda":
+            fuse_norms(base)
         self.eos_id = _end_token(self.tokenizer, config)
         self._ends = frozenset({self.eos_id, *line_breaks(self.tokenizer)})
         self.banned_ids = banned_ids(self.tokenizer, base.config.vocab_size, self.eos_id)

@@ -92,13 +92,15 @@ def attend(
 def _attend_packed(module: Any, parts: Parts, packed: Packed, scaling: float) -> Tensor:
     """Attention within the prefix, and of the rows to it and to themselves: [1, tokens, heads, width]."""
     shared, rows = packed
-    query, key, value = (part[:, :, :shared] for part in parts)
+    # By `split`, not by slices: on the way back those would each fill up a whole part with zeros.
+    sizes = [shared, parts.query.shape[2] - shared]
+    (query, key, value), own = zip(*(part.split_with_sizes(sizes, 2) for part in parts), strict=True)
     first, _ = sdpa_attention_forward(module, query, key, value, None, scaling=scaling)
 
     def in_rows(part: Tensor) -> Tensor:
-        return part[0, :, shared:].view(part.shape[1], rows, -1, part.shape[-1]).transpose(0, 1)
+        return part[0].view(part.shape[1], rows, -1, part.shape[-1]).transpose(0, 1)
 
-    mixed = _after(Parts(*map(in_rows, parts)), Keys(key, value), scaling)
+    mixed = _after(Parts(*map(in_rows, own)), Keys(key, value), scaling)
     return torch.cat((first, mixed.transpose(1, 2).flatten(0, 1)[None]), dim=1)
 
 
@@ -122,11 +124,12 @@ def _mixed(
     if tokens == 1:
         late, late_lse = _with_lse(_grouped(query, kv_heads), own.key, own.value, scaling, mask=attention_mask)
     else:
-        keys, values = (part.repeat_interleave(query.shape[1] // kv_heads, dim=1) for part in own)
-        late, late_lse = _with_lse(query, keys, values, scaling, causal=True)
+        if not flash.usable(query):  # which takes fewer kv heads as they are
+            own = Keys(*(part.repeat_interleave(query.shape[1] // kv_heads, dim=1) for part in own))
+        late, late_lse = _with_lse(query, *own, scaling, causal=True)
     late, late_lse = late.reshape(query.shape), late_lse.reshape(query.shape[:3])
     share = torch.sigmoid(early_lse - late_lse)[..., None]
-    mixed = share * early.float() + (1 - share) * late.float()
+    mixed = torch.lerp(late.float(), early.float(), share)
     return mixed.to(query.dtype), torch.logaddexp(early_lse, late_lse)
 
 

@@ -35,8 +35,10 @@ def ours(settings: Settings, probe: Probe) -> Measured:
     none = torch.empty(0, dtype=torch.long)
     decoder = Decoder(model, pad_id=2, banned=none, end_ids=none)
     found: Measured = {}
-    with tempfile.TemporaryDirectory() as scratch, torch.inference_mode():
+    with tempfile.TemporaryDirectory() as scratch:
+        # Not in inference mode, whose tensors do not say how often they were written.
         AdapterStacks(model).use([_adapter(model.config, Path(scratch), settings)])
+    with torch.inference_mode():
         for name, prompts in _workloads(settings).items():
 
             def write(tokens: int, prompts: list[list[int]] = prompts) -> None:
@@ -60,10 +62,11 @@ def generate(settings: Settings, probe: Probe) -> Measured:
     probe.imported()
     base: Any = AutoModelForCausalLM.from_pretrained(shapes.DIRECTORY, dtype=torch.bfloat16)
     found: Measured = {}
-    with tempfile.TemporaryDirectory() as scratch, torch.inference_mode():
+    with tempfile.TemporaryDirectory() as scratch:
         adapter = _adapter(base.config, Path(scratch), settings)
         model: Any = PeftModel.from_pretrained(base.to("cuda"), str(adapter)).eval()
-        model.generation_config.eos_token_id = None  # texts are full
+    model.generation_config.eos_token_id = None  # texts are full
+    with torch.inference_mode():
         for name, prompts in _workloads(settings).items():
             given = torch.tensor(prompts, device="cuda")
 
@@ -99,13 +102,12 @@ def _adapter(config: Any, scratch: Path, settings: Settings) -> Path:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    with torch.inference_mode(False):
-        lora = LoraConfig(r=int(settings["lora_rank"]), lora_alpha=ALPHA, target_modules=TARGET_MODULES)
-        model = get_peft_model(AutoModelForCausalLM.from_config(config), lora)  # type: ignore[no-untyped-call]
-        for name, parameter in model.named_parameters():
-            if ".lora_B." in name:
-                torch.nn.init.normal_(parameter, std=1e-3)
-        model.save_pretrained(str(scratch))
+    lora = LoraConfig(r=int(settings["lora_rank"]), lora_alpha=ALPHA, target_modules=TARGET_MODULES)
+    model = get_peft_model(AutoModelForCausalLM.from_config(config), lora)  # type: ignore[no-untyped-call]
+    for name, parameter in model.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(parameter, std=1e-3)
+    model.save_pretrained(str(scratch))
     return scratch
 
 
