@@ -183,7 +183,7 @@ ROW = Row(
         Figure("share of the limit, together", "together_share", "", "ours alone", "at least", None),
         Figure("tokens a second, apart", "apart_rate", "a second", "ours / baseline", "at least", None),
         Figure("tokens a second, together", "together_rate", "a second", "ours / baseline", "at least", None),
-        Figure("copying memory", "copy_rate", "bytes", "ours alone", "at least", None),
+        Figure("memory copied in a second", "copy_rate", "bytes", "ours alone", "at least", None),
     ),
     settings={
         "rows": 256,
