@@ -100,7 +100,7 @@ ROW = Row(
     quick={"posts": 6000, "due": 800},
     packages=("celery", "sqlalchemy", "psycopg2-binary"),
     bounds=(
-        "The two cores, and the lock of the bot's row. A request, with what is read and stored around it, takes some 28 "
+        "The two cores, and the lock of the bot's row. A request, with what is read and stored around it, takes 28 "
         "ms of a worker's processor time and 8 of PostgreSQL's: both cores would be at their end at 55 requests a "
         "second. One worker makes 16, ten make 37 with 78 % of the cores busy, ten of their forty threads waiting for "
         "the lock under which a request is reserved and settled. A third fewer statements under it were tried and "
