@@ -10,15 +10,14 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from app.config import VibeBotConfig
 from app.learning.dataset import Dataset
 from app.learning.samples import POLICY, REFERENCE, Sample
 from app.learning.scoring import acting_as, micro_batches, score
 from app.policy.base_model import base_directory
-from app.policy.fused_norms import fuse_norms
-from app.policy.hardware import device_of, dtype_of
+from app.policy.loading import load_base
 from app.policy.model import banned_ids
 from app.policy.registry import Stack
 
@@ -36,16 +35,10 @@ class Trainable:
 
     def __init__(self, config: VibeBotConfig, stack: Stack, *, seed: int) -> None:
         directory = base_directory(config.model)
-        device = device_of(config.model)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
-        base: Any = AutoModelForCausalLM.from_pretrained(
-            directory, dtype=dtype_of(config.model, device), use_safetensors=True, trust_remote_code=False
-        )
-        base.to(device).eval().requires_grad_(False)
-        if device.type == "cuda":
-            fuse_norms(base)
+        base = load_base(directory, config.model)
         eos = self.tokenizer.eos_token_id
-        self.banned = torch.tensor(banned_ids(self.tokenizer, base.config.vocab_size, eos), device=device)
+        self.banned = torch.tensor(banned_ids(self.tokenizer, base.config.vocab_size, eos), device=base.device)
         torch.manual_seed(seed)
         self.model = _with_adapters(base, dict(stack), config).eval()
 

@@ -9,15 +9,14 @@ from typing import Any
 
 import structlog
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from app.config import ModelConfig
 from app.policy.adapters import AdapterStacks
 from app.policy.base_model import ModelError, base_directory
 from app.policy.checkpoints import CheckpointError, base_hash
 from app.policy.decoding import Decoder
-from app.policy.fused_norms import fuse_norms
-from app.policy.hardware import device_of, dtype_of
+from app.policy.loading import load_base
 
 log = structlog.get_logger()
 
@@ -63,15 +62,9 @@ class LanguageModel:
             self.base_hash = base_hash(self.directory)
         except CheckpointError as error:
             raise ModelError(f"model.hf_repo_id: got {config.hf_repo_id!r}; {error}") from None
-        self.device = device_of(config)
-        self.dtype = dtype_of(config, self.device)
         self.tokenizer = AutoTokenizer.from_pretrained(self.directory, trust_remote_code=False)
-        base: Any = AutoModelForCausalLM.from_pretrained(
-            self.directory, dtype=self.dtype, use_safetensors=True, trust_remote_code=False
-        )
-        base.to(self.device).eval().requires_grad_(False)
-        if self.device.type == "cuda":
-            fuse_norms(base)
+        base = load_base(self.directory, config)
+        self.device, self.dtype = base.device, base.dtype
         self.eos_id = _end_token(self.tokenizer, config)
         self._ends = frozenset({self.eos_id, *line_breaks(self.tokenizer)})
         self.banned_ids = banned_ids(self.tokenizer, base.config.vocab_size, self.eos_id)

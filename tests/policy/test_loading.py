@@ -1,4 +1,4 @@
-"""torch's norms in place of transformers': the same model, and the same way back through it."""
+"""A base model in memory. On a GPU, torch's norms in place of transformers': the same model, the same way back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from app.policy.fused_norms import fuse_norms
+from app.policy.loading import fuse_norms
 
 
 def test_a_model_says_what_it_said_and_its_gradients_are_what_they_were(tiny_directory):
