@@ -127,6 +127,7 @@ ROW = Row(
     bounds=(
         "Arithmetic. Where it was measured at 2.1 times, on AVX-512 with bfloat16 and without AMX, half of the ten "
         "seconds went into reading 50 prompts and half into 60 steps; 46 % into products with weights, 28 % into "
-        "attention. AMX or a GPU would lift it."
+        "attention, for which float32 is no quicker (0.80 against 0.89 ms in a step, 8.9 against 5.8 in reading). "
+        "AMX or a GPU would lift it."
     ),
 )
