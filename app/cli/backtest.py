@@ -1,4 +1,4 @@
-"""Commands that prove: a backtest, a proof made of several, and several communities side by side."""
+"""Commands that prove: a backtest and its lift, a proof made of several, several communities side by side."""
 
 from __future__ import annotations
 
@@ -61,6 +61,32 @@ def backtest(
         raise typer.Exit(130) from None
     local_backtest.show(console, found, out)
     raise typer.Exit(1 if found["failures"] else 0)
+
+
+@app.command()
+def lift(
+    directory: Annotated[Path, typer.Argument(help="The --out of a backtest that has ended.")] = Path("data/backtest"),
+    *,
+    drafts: Annotated[int, typer.Option(min=1, help="Of each prompt, by the first and the last checkpoint.")] = 24,
+    model: Annotated[Path | None, typer.Option(help="Directory of the base model; SmolLM2-135M if left out.")] = None,
+) -> None:
+    """Measure the lift of a backtest again: the more drafts of each prompt, the narrower its interval."""
+    from rich.console import Console
+
+    from app.local import backtest as local_backtest
+    from app.local import lift_again
+    from app.local.sandboxed import fetch_model
+    from app.local.stack import AlreadyRunning
+
+    console = Console()
+    try:
+        found = lift_again.run(directory, model=(model or fetch_model(console)).resolve(), drafts=drafts)
+    except (AlreadyRunning, local_backtest.BacktestError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    local_backtest.show(console, found, directory)
 
 
 @app.command()

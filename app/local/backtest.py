@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -155,11 +156,16 @@ def run(plan: Plan, directory: Path) -> dict[str, Any]:
             _live(loop, plan, console)
             found = _report(loop, plan)
         found["seconds"] = round(time.monotonic() - began, 1)
-        plot(found["curve"], directory / "lift.png")
-        aside = directory / f"{REPORT}.part"
-        aside.write_text(json.dumps(found, indent=2, ensure_ascii=False))
-        aside.replace(directory / REPORT)
+        write(found, directory)
     return found
+
+
+def write(found: dict[str, Any], directory: Path) -> None:
+    """The plot and the report, the latter last and whole."""
+    plot(found["curve"], directory / "lift.png")
+    aside = directory / f"{REPORT}.part"
+    aside.write_text(json.dumps(found, indent=2, ensure_ascii=False))
+    aside.replace(directory / REPORT)
 
 
 def _clear(work: Path, directory: Path) -> None:
@@ -236,8 +242,7 @@ def _report(loop: VirtualLoop, plan: Plan) -> dict[str, Any]:
     with bot.db.transaction() as session:
         spent = select(func.sum(LedgerEntry.cost_usd)).where(LedgerEntry.bot_id == BOT_ID)
         usd = session.execute(spent).scalar_one()
-    safety = safety_figures(loop.observer.get("judgement"))
-    safety["held_out"] = lift["curve"][-1]["said"] if lift["curve"] else None
+    safety = safety_figures(loop.observer.get("judgement")) | {"held_out": said_at_last(lift)}
     counted = report(bot.db, BOT_ID, loop.observer, 0.0)
     return {
         "plan": plan.facts(),
@@ -267,6 +272,12 @@ def _report(loop: VirtualLoop, plan: Plan) -> dict[str, Any]:
             for name, (wall, processor) in sorted(loop.seconds.items())
         },
     }
+
+
+def said_at_last(lift: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What of the last checkpoint's drafts on held-out topics the sandbox finds hostile."""
+    said: dict[str, Any] | None = lift["curve"][-1]["said"] if lift["curve"] else None
+    return said
 
 
 def show(console: Console, found: dict[str, Any], directory: Path) -> None:

@@ -105,11 +105,20 @@ class Measurement:
 
     Args:
         model: the one that the config names, loaded.
+        drafts: of each prompt, by the two checkpoints that the lift compares; `DRAFTS_PER_PROMPT` if left out.
     """
 
-    def __init__(self, config: VibeBotConfig, db: Database, observer: Observer, model: LanguageModel) -> None:
+    def __init__(
+        self,
+        config: VibeBotConfig,
+        db: Database,
+        observer: Observer,
+        model: LanguageModel,
+        *,
+        drafts: int | None = None,
+    ) -> None:
         self._config, self._observer = config, observer
-        self._model = model
+        self._model, self._drafts = model, drafts or DRAFTS_PER_PROMPT
         with db.transaction() as session:
             who = persona.as_config(persona.current(session, config.bot_id), adaptive=False)
             rows = session.scalars(
@@ -130,7 +139,7 @@ class Measurement:
         for row, stack in self._checkpoints:
             self._model.use([path for _, path in stack])
             compared = row is self._checkpoints[0][0] or row.checkpoint_id == self._current_id
-            found = self._earned(DRAFTS_PER_PROMPT if compared else DRAFTS_BETWEEN)
+            found = self._earned(self._drafts if compared else DRAFTS_BETWEEN)
             earned[row.checkpoint_id] = found.by_prompt
             low, high = interval(found.by_prompt)
             points.append(
@@ -150,7 +159,8 @@ class Measurement:
             )
         start, end = earned[self._checkpoints[0][0].checkpoint_id], earned[self._current_id]
         lift, ci95 = relative_lift(start, end)
-        return {"lift": lift, "lift_ci95": ci95, "curve": [asdict(point) for point in points]}
+        curve = [asdict(point) for point in points]
+        return {"lift": lift, "lift_ci95": ci95, "drafts_per_prompt": self._drafts, "curve": curve}
 
     def _earned(self, drafts: int) -> Earned:
         asked = [item for item in self._asked for _ in range(drafts)]

@@ -36,6 +36,7 @@ NOT_EXECUTED = {
         "make chaos",
         "make test-proofs",
         "explorer backtest",
+        "explorer lift",
         "explorer jump-start",
         "explorer kickoff",
         "celery -A app call app.tasks.jump_start",

@@ -23,7 +23,7 @@ from app.config import VibeBotConfig
 from app.learning.dataset import Logged
 from app.learning.samples import Sample
 from app.loading import ConfigError
-from app.local import backtest, compare, lift, prove
+from app.local import backtest, compare, lift, lift_again, prove
 from app.local.backtest import Plan, backtest_config
 from app.local.oracle import Oracle
 from app.local.proofstats import Pair, as_markdown, conclude, t_interval
@@ -71,6 +71,31 @@ def test_a_small_backtest_learns_once(packaged_model: Path, tmp_path: Path, monk
     assert found["usd_at_list_price"] > 0
     assert json.loads((tmp_path / "report.json").read_text()) == found
     assert (tmp_path / "lift.png").stat().st_size > 10_000
+    _is_measured_again_and_nothing_else_changes(found, tmp_path, packaged_model)
+
+
+def _is_measured_again_and_nothing_else_changes(found: dict[str, Any], directory: Path, model: Path) -> None:
+    again = lift_again.run(directory, model=model, drafts=3)
+    assert json.loads((directory / "report.json").read_text()) == again
+    assert (found["drafts_per_prompt"], again["drafts_per_prompt"]) == (1, 3)
+    assert [point["checkpoint_id"] for point in again["curve"]] == [point["checkpoint_id"] for point in found["curve"]]
+    assert again["safety"]["held_out"] == again["curve"][-1]["said"]
+    assert again["safety"]["held_out"]["count"] > found["safety"]["held_out"]["count"]
+    changed = {name for name in again if again[name] != found[name]}
+    assert changed <= {"lift", "lift_ci95", "drafts_per_prompt", "curve", "safety"}
+    assert again["safety"] | {"held_out": None} == found["safety"] | {"held_out": None}
+
+
+def test_a_lift_is_measured_again_only_where_a_backtest_has_ended_and_by_its_model(
+    packaged_model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(backtest.BacktestError, match="holds no backtest that has ended"):
+        lift_again.run(tmp_path, model=packaged_model, drafts=1)
+    plan = Plan(model=packaged_model, posts=5).facts()
+    (tmp_path / "report.json").write_text(json.dumps({"plan": plan}))
+    (tmp_path / "run" / "sandbox").mkdir(parents=True)
+    with pytest.raises(backtest.BacktestError, match="--model: got /elsewhere/other"):
+        lift_again.run(tmp_path, model=Path("/elsewhere/other"), drafts=1)
 
 
 @pytest.fixture
