@@ -1,7 +1,7 @@
 """`explorer lift`: the lift of a backtest that has ended, measured again with more drafts of each prompt.
 
 A backtest spends a tenth of its time on its lift, and the interval is as wide as that makes it: with 24 drafts of each
-prompt a third narrower than with six. Its world, its database and its checkpoints are still there to be asked again.
+prompt it was a third to two thirds narrower than with six. Its world, its database and its checkpoints are still there.
 """
 
 from __future__ import annotations

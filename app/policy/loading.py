@@ -35,9 +35,9 @@ def load_base(directory: Path, config: ModelConfig) -> Any:
 def fuse_norms(model: Any) -> None:
     """Replace the norms of a model of Llama's kind by torch's own, their weights shared with the new ones.
 
-    `LlamaRMSNorm` is a formula of six operations, each a kernel to be started, and twice as many on the way back. A
-    pass of SmolLM2 on an H100 waits for kernels to be started, not for what they do. `torch.nn.RMSNorm` is one each
-    way; its sums run in float32 as well, and it rounds once where the formula rounds twice.
+    `LlamaRMSNorm` is a formula of eight operations, each a kernel to be started, and has more on the way back. An
+    update of SmolLM2-360M on an H100 waits for kernels to be started, not for what they do. `torch.nn.RMSNorm` is one
+    kernel; its sums run in float32 as well, and it rounds once where the formula rounds twice.
     """
     norms = [(name, module) for name, module in model.named_modules() if type(module) is LlamaRMSNorm]
     for name, norm in norms:

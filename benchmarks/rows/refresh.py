@@ -103,7 +103,8 @@ ROW = Row(
         "The two cores, and the lock of the bot's row. A request, with what is read and stored around it, takes 28 "
         "ms of a worker's processor time and 8 of PostgreSQL's: both cores would be at their end at 55 requests a "
         "second. One worker makes 16, ten make 37 with 78 % of the cores busy, ten of their forty threads waiting for "
-        "the lock under which a request is reserved and settled. A third fewer statements under it were tried and "
-        "brought 5 %. More cores would lift it. X bounds it first: it gives a bot 300 searches in fifteen minutes."
+        "the lock under which a request is reserved and settled. Fewer statements under it were tried and brought 5 %, "
+        "no more than chance does. More cores would lift it. X bounds it first: it gives a bot 300 searches in "
+        "fifteen minutes."
     ),
 )
