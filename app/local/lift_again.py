@@ -11,16 +11,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from app import clock, logs
+from app import logs
 from app.local.backtest import REPORT, BacktestError, Plan, backtest_config, said_at_last, write
 from app.local.lift import ROWS, Measurement
 from app.local.observer import Observer
-from app.local.servers import EmbeddedPostgres
 from app.local.stack import alone, end_on_signals
-from app.local.virtual import START, virtual_x
+from app.local.virtual import START, VirtualWorld, virtual_world
 from app.policy.model import LanguageModel
-from dbs import migrations
-from dbs.session import Database
 
 
 def run(directory: Path, *, model: Path, drafts: int) -> dict[str, Any]:
@@ -42,16 +39,10 @@ def run(directory: Path, *, model: Path, drafts: int) -> dict[str, Any]:
     with alone(directory):
         report, plan = _ended(directory, model)
         work = directory / "run"
-        postgres = EmbeddedPostgres(work / "postgres")
-        database_url = postgres.start(durable=False)
-        try:
-            migrations.upgrade(database_url)
-            # When it ended: the sandbox's world goes on by this process's clock.
-            then = START + timedelta(days=report["world_days"])
-            with clock.virtual(then), virtual_x(work, plan.community, plan.mechanism, plan.seed) as x:
-                lift = _measured(work, plan, Database(database_url), Observer(x.base_url), drafts)
-        finally:
-            postgres.stop()
+        # When it ended: the sandbox's world goes on by this process's clock.
+        then = START + timedelta(days=report["world_days"])
+        with virtual_world(work, community=plan.community, mechanism=plan.mechanism, seed=plan.seed, at=then) as world:
+            lift = _measured(work, plan, world, drafts)
         report |= lift
         report["safety"]["held_out"] = said_at_last(lift)
         write(report, directory)
@@ -70,10 +61,8 @@ def _ended(directory: Path, model: Path) -> tuple[dict[str, Any], Plan]:
     return report, plan
 
 
-def _measured(work: Path, plan: Plan, db: Database, observer: Observer, drafts: int) -> dict[str, Any]:
-    try:
-        config = backtest_config(work, plan, observer.handles(limit=1000))
-        model = LanguageModel(config.model.model_copy(update={"batch_size": ROWS}))
-        return Measurement(config, db, observer, model, drafts=drafts).run()
-    finally:
-        db.close()
+def _measured(work: Path, plan: Plan, world: VirtualWorld, drafts: int) -> dict[str, Any]:
+    observer = Observer(world.x.base_url)
+    config = backtest_config(work, plan, observer.handles(limit=1000))
+    model = LanguageModel(config.model.model_copy(update={"batch_size": ROWS}))
+    return Measurement(config, world.db, observer, model, drafts=drafts).run()

@@ -41,7 +41,16 @@ from dbs.session import Database
 from dbs.states import PostState
 
 # The mechanisms are here for who asks for a loop: nothing else outside the sandbox imports it.
-__all__ = ["MECHANISMS", "START", "Mechanism", "NothingDue", "VirtualLoop", "virtual_loop", "virtual_x"]
+__all__ = [
+    "MECHANISMS",
+    "START",
+    "Mechanism",
+    "NothingDue",
+    "VirtualLoop",
+    "virtual_loop",
+    "virtual_world",
+    "virtual_x",
+]
 
 log = structlog.get_logger()
 
@@ -85,6 +94,35 @@ def virtual_x(directory: Path, community: str, mechanism: Mechanism, seed: int) 
         except CommunityFileError as error:
             raise ConfigError(f"community: got {community!r}; {error}") from error
         yield VirtualX(base_url, settings.keys)
+
+
+@dataclass(frozen=True)
+class VirtualWorld:
+    """A sandbox and a database, by the clock of this process."""
+
+    moment: clock.VirtualTime
+    x: VirtualX
+    database_url: str
+    db: Database
+
+
+@contextmanager
+def virtual_world(
+    directory: Path, *, community: str, mechanism: Mechanism, seed: int, at: datetime
+) -> Iterator[VirtualWorld]:
+    """The world of a directory, new or as it was left, at a moment of its own time."""
+    postgres = EmbeddedPostgres(directory / "postgres")
+    database_url = postgres.start(durable=False)
+    try:
+        migrations.upgrade(database_url)
+        with clock.virtual(at) as moment, virtual_x(directory, community, mechanism, seed) as x:
+            db = Database(database_url)
+            try:
+                yield VirtualWorld(moment, x, database_url, db)
+            finally:
+                db.close()
+    finally:
+        postgres.stop()
 
 
 class VirtualLoop:
@@ -197,19 +235,9 @@ def virtual_loop(
     Raises:
         ConfigError: the community or the config cannot be used.
     """
-    postgres = EmbeddedPostgres(directory / "postgres")
-    database_url = postgres.start(durable=False)
-    try:
-        migrations.upgrade(database_url)
-        db = Database(database_url)
-        with clock.virtual(START) as moment, virtual_x(directory, community, mechanism, seed) as x:
-            observer = Observer(x.base_url)
-            bot = BotContext(make_config(observer), secrets=x.secrets(database_url), db=db)
-            bot.enrol()
-            bot.author = Author(bot.config, db, chooser=random.Random(seed))
-            try:
-                yield VirtualLoop(bot, moment, observer)
-            finally:
-                db.close()
-    finally:
-        postgres.stop()
+    with virtual_world(directory, community=community, mechanism=mechanism, seed=seed, at=START) as world:
+        observer = Observer(world.x.base_url)
+        bot = BotContext(make_config(observer), secrets=world.x.secrets(world.database_url), db=world.db)
+        bot.enrol()
+        bot.author = Author(bot.config, world.db, chooser=random.Random(seed))
+        yield VirtualLoop(bot, world.moment, observer)
