@@ -1,13 +1,17 @@
-"""Whether a taste can be learnt: what the default community likes, the untrained model does now and then."""
+"""Whether a taste can be learnt: what the default community likes, the untrained model does now and then.
+
+In 10 to 90 % of its drafts. A share that is outside by no more than chance passes: warmth is in 13.5 % of 288 drafts,
+and three draws of 144 gave 10, 16 and 16 %.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from app.config import ModelConfig, PersonaConfig
+from app.local.safety_figures import upper_bound
 from app.local.sandboxed import sandbox_config
 from app.policy.model import LanguageModel
 from app.policy.prompts import PromptBuilder, Said, Target
@@ -39,5 +43,7 @@ def test_each_liked_trait_occurs_in_some_drafts_of_the_untrained_model(packaged_
         measure(draft.text, Subject(text, community.texts.vocabulary[topic]), "en")
         for (topic, text), draft in zip(asked, drafts, strict=True)
     ]
-    shares = {name: float(np.mean([traits[name] >= OCCURS for traits in found])) for name in liked}
-    assert all(0.1 <= share <= 0.9 for share in shares.values()), shares
+    counts = {name: sum(traits[name] >= OCCURS for traits in found) for name in sorted(liked)}
+    rarer = [name for name, count in counts.items() if upper_bound(count, len(found)) < 0.1]
+    nearly_always = [name for name, count in counts.items() if upper_bound(len(found) - count, len(found)) < 0.1]
+    assert not rarer + nearly_always, f"of {len(found)} drafts: {counts}"
