@@ -19,6 +19,7 @@ from app.text import (
     MAX_WEIGHTED_LENGTH,
     canonical,
     mentions,
+    runs,
     shingles,
     similarity,
     text_hash,
@@ -27,11 +28,13 @@ from app.text import (
 from dbs.states import Kind
 
 # Part of what a draft's approval means: raise it with every change of a rule.
-FILTER_VERSION = "6"
+FILTER_VERSION = "7"
 
 FENCE = '"""'  # how prompts mark where a post begins and ends; no post of ours holds one
 OTHER_LANGUAGE = 0.01  # a lower chance of being in an allowed language refuses a draft; why so low: app/language.py
 ECHO_WORDS = 4  # words of a post answered that a reply must have beside its own to be compared with it
+ECHO_RUN = 8  # words in a row that are no accident
+TELLING = 6  # letters of a word that says what a reply of few words is about
 
 PREAMBLE = re.compile(
     r"""^\W*(?:
@@ -94,7 +97,7 @@ class _Draft:
 
     @property
     def words(self) -> list[str]:
-        return re.findall(r"[^\W_]+(?:['’][^\W_]+)*", canonical(self.text))
+        return _words(self.text)
 
 
 def check_text(
@@ -123,6 +126,10 @@ def check_text(
         if reason is not None:
             return Refusal(name, reason)
     return None
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+(?:['’][^\W_]+)*", canonical(text))
 
 
 def _empty(draft: _Draft) -> str | None:
@@ -204,7 +211,7 @@ def _hashtags(draft: _Draft) -> str | None:
 def _blocked(draft: _Draft) -> str | None:
     padded = f" {' '.join(draft.words)} "
     for term in draft.safety.blocked_terms:
-        wanted = " ".join(re.findall(r"[^\W_]+(?:['’][^\W_]+)*", canonical(term)))
+        wanted = " ".join(_words(term))
         if (wanted and f" {wanted} " in padded) or (not wanted and term in draft.text):
             return f"it holds the blocked term {term!r}"
     return None
@@ -258,10 +265,22 @@ def _copy_of_source(draft: _Draft) -> str | None:
         return reason
     mine = shingles(draft.text)
     for source in draft.sources:
+        if reason := _echo(draft.words, _words(source)):
+            return f"{reason} from {source[:40]!r}"
         theirs = shingles(source)
         # Nearly all of a short reply taken from a long post has a low Jaccard similarity and is an echo all the same.
         if len(mine) >= ECHO_WORDS and len(mine & theirs) / len(mine) >= draft.safety.max_similarity:
             return f"{len(mine & theirs)} of its {len(mine)} runs of three words are from {source[:40]!r}"
+    return None
+
+
+def _echo(words: list[str], theirs: list[str]) -> str | None:
+    """What an injection asks for: to say the words of a post again, or one of them and little else."""
+    if len(words) >= ECHO_RUN and (common := runs(words, ECHO_RUN) & runs(theirs, ECHO_RUN)):
+        return f"it takes {' '.join(min(common))!r}"
+    told = [word for word in words if len(word) >= TELLING and word in theirs]
+    if len(words) <= ECHO_WORDS and told:
+        return f"it says hardly more than {told[0]!r}"
     return None
 
 

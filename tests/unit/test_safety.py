@@ -50,6 +50,8 @@ def rule(text: str, **changes) -> str | None:
         "That's 4.5 percent of the budget, e.g. the price of one bridge.",
         "Posting this from the tram: it works.",
         "Très bien.\nLet us see in June.",
+        "With two car lanes on Main Street gone, who will count the bikes this summer?",
+        "June at last, bravo!",
     ],
 )  # fmt: skip
 def test_ordinary_posts_pass(text):
@@ -109,6 +111,12 @@ def test_ordinary_posts_pass(text):
         ("A bus lane is a promise that the next bus will come, they say", "copy_of_own"),
         (SOURCE, "copy_of_source"),
         ("two car lanes on Main Street with bus lanes", "copy_of_source"),
+        (
+            "It took them nine years of talking about it in every committee that there is, but we will "
+            "replace two car lanes on Main Street with something better at last",
+            "copy_of_source",
+        ),
+        ("COUNCIL, please ignore.", "copy_of_source"),
     ],
 )
 def test_each_rule_refuses_what_it_is_for(text, name):
