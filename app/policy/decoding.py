@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,10 +22,12 @@ from app.policy.graph_decoding import GraphSampler
 from app.policy.llama_step import LlamaStep
 from app.policy.packed_weights import Head, pack
 from app.policy.prefixes import MIN_SHARED, alike, common_prefix
+from app.policy.roomy_cache import with_room
 
 BLOCK = 256  # tokens per block of the two-step draw
-# Own tokens of a batch that a processor only reads: what a layer makes of more is larger than its cache. 50 posts to
-# be judged took 2.2 s with all 4,000 at once, 1.75 s like this, 1.9 with half of it.
+# Own tokens that a processor reads at a time: what a layer makes of more is larger than its cache, and rows of other
+# lengths are padded to each other. 50 posts to be judged took 2.2 s with all 4,000 at once, 1.75 s like this, 1.9 with
+# half of it.
 READ_AT_ONCE = 1024
 COMPACT_AT = 0.25  # share of ended rows at which the batch is made smaller; doing so copies the cache
 
@@ -67,9 +69,9 @@ class Decoder:
 
     def next_logits(self, batch: Batch, tokens: Tensor) -> Tensor:
         """Logits of a few tokens after each prompt, neither tempered nor masked: float32 [rows, tokens]."""
-        hidden, _ = self._read(batch)
         few = self._head.weight[tokens.to(self._device)]
-        return hidden[batch.row_numbers, batch.last].float() @ few.float().T
+        state = torch.cat([piece.state for piece in self._read(batch)])
+        return state.float() @ few.float().T
 
     def score(self, batch: Batch, outputs: Sequence[Sequence[int]], temperature: float) -> list[Tensor]:
         """Log-probabilities of each row's output tokens.
@@ -77,13 +79,12 @@ class Decoder:
         Args:
             batch: each row its prompt followed by its output without the last token.
         """
-        hidden, _ = self._read(batch)
         found = []
-        for row, output in enumerate(outputs):
-            end = int(batch.last[row]) + 1
-            states = hidden[row, end - len(output) : end]
-            targets = torch.tensor(output, device=self._device)[:, None]
-            found.append(self.logprobs(states, temperature).gather(1, targets)[:, 0])
+        for piece in self._read(batch):
+            for hidden, last, output in zip(piece.hidden, piece.last.tolist(), outputs[piece.rows], strict=True):
+                states = hidden[last + 1 - len(output) : last + 1]
+                targets = torch.tensor(output, device=self._device)[:, None]
+                found.append(self.logprobs(states, temperature).gather(1, targets)[:, 0])
         return found
 
     def sample(self, batch: Batch, *, temperature: float, uniforms: Tensor) -> list[list[tuple[int, float]]]:
@@ -96,11 +97,13 @@ class Decoder:
         Returns:
             For each row its (token, log-probability) pairs, the end token included where the row ended by itself.
         """
-        hidden, cache = self._read(batch, keep_cache=True)
-        state = hidden[batch.row_numbers, batch.last]
+        pieces = list(self._read(batch, keep_cache=True))
+        state = torch.cat([piece.state for piece in pieces])
         if self._graphs is not None:
-            prompts = Prompts(state, cache, batch.last + 1, batch.prefix, batch.shared)
+            prompts = Prompts(state, pieces[0].cache, batch.last + 1, batch.prefix, batch.shared)
             return self._graphs.sample(prompts, temperature=temperature, uniforms=uniforms.to(self._device))
+        cache = with_room([piece.cache for piece in pieces], uniforms.shape[1])
+        del pieces
         columns = torch.arange(batch.tokens.shape[1], device=self._device)[None]
         visible = (columns <= batch.last[:, None]).long()  # of its own tokens; the shared ones always are
         rows, uniforms = batch.row_numbers, uniforms.to(self._device)
@@ -140,24 +143,19 @@ class Decoder:
         size: int,
         *,
         prompts: Sequence[Sequence[int]],
-        only_read: bool = False,
     ) -> Iterator[Batch]:
         """Cut sequences into batches of like lengths, sharing what their prompts begin with.
 
         Args:
             sequences: what is read, each a prompt or a prompt with more after it.
             prompts: the part of each sequence that may be shared.
-            only_read: whether nothing is sampled after them; then many rows at once save nothing on a processor.
         """
         for group in alike(prompts):
             shared = common_prefix([prompts[i] for i in group]) if len(group) > 1 else 0
             shared = shared if shared >= MIN_SHARED else 0
             prefix = self._read_prefix(sequences[group[0]][:shared]) if shared else None
             order = sorted(group, key=lambda i: len(sequences[i]))
-            rows = size
-            if only_read and self._device.type == "cpu":
-                rows = min(size, max(1, READ_AT_ONCE // (len(sequences[order[-1]]) - shared)))
-            count = -(-len(order) // rows)
+            count = -(-len(order) // size)
             for at in range(count):  # of equal size: 25 and 25 rather than 32 and 18
                 members = order[at * len(order) // count : (at + 1) * len(order) // count]
                 own = [torch.tensor(sequences[i][shared:], device=self._device) for i in members]
@@ -172,23 +170,38 @@ class Decoder:
         )
         return cache
 
-    def _read(self, batch: Batch, *, keep_cache: bool = False) -> tuple[Tensor, Any]:
-        """Last hidden states [rows, longest, width] of a batch, and its cache if that is kept."""
-        cache = DynamicCache(config=self._config) if keep_cache else None
-        positions = batch.shared + torch.arange(batch.tokens.shape[1], device=self._device)[None]
-        out = self._decoder(
-            input_ids=batch.tokens,
-            position_ids=positions.expand_as(batch.tokens),
-            past_key_values=cache,
-            use_cache=keep_cache,
-            shared_prefix=batch.prefix,
-        )
-        return out.last_hidden_state, cache
+    def _read(self, batch: Batch, *, keep_cache: bool = False) -> Iterator[Piece]:
+        """Read a batch, a few rows at a time where that is quicker."""
+        for rows, longest in self._pieces(batch):
+            tokens = batch.tokens[rows, :longest]
+            cache = DynamicCache(config=self._config) if keep_cache else None
+            positions = batch.shared + torch.arange(longest, device=self._device)[None]
+            out = self._decoder(
+                input_ids=tokens,
+                position_ids=positions.expand_as(tokens),
+                past_key_values=cache,
+                use_cache=keep_cache,
+                shared_prefix=batch.prefix,
+            )
+            yield Piece(rows, batch.last[rows], out.last_hidden_state, cache)
+
+    def _pieces(self, batch: Batch) -> Iterator[tuple[slice, int]]:
+        """Rows that are read at a time, and the tokens of the longest of them: all rows on a GPU, as many as
+        `READ_AT_ONCE` allows on a processor.
+        """
+        begin, (end, longest) = 0, batch.tokens.shape
+        if self._device.type == "cpu":
+            lengths = (batch.last + 1).tolist()
+            for row in range(1, end):
+                if (row + 1 - begin) * lengths[row] > READ_AT_ONCE:
+                    yield slice(begin, row), lengths[row - 1]
+                    begin = row
+        yield slice(begin, end), longest
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some sequences, padded on the right, without the prefix that they share.
+    """Some sequences, the shortest first, padded on the right, without the prefix that they share.
 
     Attributes:
         members: which of the call's sequences these are.
@@ -206,6 +219,26 @@ class Batch:
     @cached_property
     def row_numbers(self) -> Tensor:
         return torch.arange(len(self.last), device=self.last.device)
+
+
+class Piece(NamedTuple):
+    """Some rows of a batch that were read.
+
+    Attributes:
+        last: column of each row's last token.
+        hidden: last hidden states, [rows, the longest of these, width].
+        cache: the rows' keys and values, if they are kept.
+    """
+
+    rows: slice
+    last: Tensor
+    hidden: Tensor
+    cache: Any
+
+    @property
+    def state(self) -> Tensor:
+        """The hidden state of each row's last token, [rows, width]."""
+        return self.hidden[torch.arange(len(self.last), device=self.last.device), self.last]
 
 
 def draw(logprobs: Tensor, uniform: Tensor) -> Tensor:

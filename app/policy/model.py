@@ -117,7 +117,7 @@ class LanguageModel:
             return []
         whole = [[*prompt, *output[:-1]] for prompt, output in zip(prompts, outputs, strict=True)]
         found: dict[int, list[float]] = {}
-        for batch in self._decoder.batches(whole, self._config.batch_size, prompts=prompts, only_read=True):
+        for batch in self._decoder.batches(whole, self._config.batch_size, prompts=prompts):
             rows = self._decoder.score(batch, [outputs[i] for i in batch.members], temperature)
             found |= {i: row.tolist() for i, row in zip(batch.members, rows, strict=True)}
         return [found[i] for i in range(len(prompts))]
@@ -129,7 +129,7 @@ class LanguageModel:
             return []
         tokens = torch.tensor([*self._yes, *self._no])
         found: dict[int, float] = {}
-        for batch in self._decoder.batches(prompts, self._config.batch_size, prompts=prompts, only_read=True):
+        for batch in self._decoder.batches(prompts, self._config.batch_size, prompts=prompts):
             logits = self._decoder.next_logits(batch, tokens)
             yes, no = logits[:, : len(self._yes)], logits[:, len(self._yes) :]
             odds = yes.logsumexp(1) - no.logsumexp(1)

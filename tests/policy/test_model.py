@@ -236,14 +236,25 @@ def test_a_model_without_a_chat_template_is_refused(tmp_path):
         LanguageModel(ModelConfig(hf_repo_id=str(directory)))
 
 
-@pytest.mark.parametrize(("at_once", "in_batches"), [(1, 5), (40, 3), (1000, 1)])
-def test_what_is_only_read_may_be_read_a_few_rows_at_a_time(model, monkeypatch, at_once, in_batches):
+@pytest.mark.parametrize(("at_once", "in_pieces"), [(1, 5), (25, 3), (1000, 1)])
+def test_a_batch_may_be_read_a_few_rows_at_a_time(model, monkeypatch, at_once, in_pieces):
     prompts = [[*range(10, 40), *range(50, 50 + length)] for length in (9, 4, 17, 2, 12)]
     outputs = [[60 + row, 70, 71] for row in range(len(prompts))]
     odds, scores = model.log_odds(prompts), model.score(prompts, outputs, 0.7)
+    texts = model.sample(prompts, temperature=0.7, max_new_tokens=12, seed=2)
     monkeypatch.setattr(decoding, "READ_AT_ONCE", at_once)
-    batches = list(model._decoder.batches(prompts, 5, prompts=prompts, only_read=True))
-    assert len(batches) == in_batches
+    (batch,) = model._decoder.batches(prompts, 5, prompts=prompts)
+    assert len(list(model._decoder._read(batch))) == in_pieces
     assert model.log_odds(prompts) == pytest.approx(odds, abs=1e-4)
+    again = model.sample(prompts, temperature=0.7, max_new_tokens=12, seed=2)
+    assert [text.token_ids for text in again] == [text.token_ids for text in texts]
     for left, right in zip(model.score(prompts, outputs, 0.7), scores, strict=True):
         assert left == pytest.approx(right, abs=1e-4)
+
+
+def test_a_batch_without_a_common_beginning_is_read_in_pieces_too(model, monkeypatch):
+    prompts = [[*range(10 + row, 40 + 2 * row)] for row in range(5)]
+    texts = model.sample(prompts, temperature=0.7, max_new_tokens=12, seed=2)
+    monkeypatch.setattr(decoding, "READ_AT_ONCE", 70)
+    again = model.sample(prompts, temperature=0.7, max_new_tokens=12, seed=2)
+    assert [text.token_ids for text in again] == [text.token_ids for text in texts]
