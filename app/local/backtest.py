@@ -40,6 +40,7 @@ Arm = Literal["trained", "shuffled", "oracle"]
 
 REPORT = "report.json"
 DRAFTS_PER_UPDATE = 96
+MOST_ANSWERED = 64  # in a turn: what the timeline brings, and who called; some 30 to 40
 # A community that answers so little that nothing is ever learnt must not be lived in for ever.
 LONGEST = timedelta(days=90)
 WRITING = [LoopName.TIMELINE, LoopName.MENTIONS, LoopName.GENERATION, LoopName.OWN_POSTS]
@@ -84,8 +85,8 @@ class BacktestError(RuntimeError):
 def backtest_config(directory: Path, plan: Plan, handles: list[str]) -> VibeBotConfig:
     """The bot of a backtest: some 50 posts a day, half of the 100 that the community bears before it tires.
 
-    It reads seldom and answers most of what it reads: large batches are written faster, and judging a post takes half
-    as long as answering it. Who is answered is not part of what is learnt.
+    It reads seldom and answers most of what it reads, all of a turn in one batch: large batches are written faster, and
+    judging a post takes half as long as answering it. Who is answered is not part of what is learnt.
 
     It learns as the demo does. Rewards at four hours: by then five sixths of what a post will earn is there, and an
     update learns from what the policy of today wrote and not that of two updates ago.
@@ -93,6 +94,7 @@ def backtest_config(directory: Path, plan: Plan, handles: list[str]) -> VibeBotC
     settings = sandbox_config(directory, plan.model)
     learning = time_lapse_config(directory, plan.model)["ppo"]
     settings["persona"] = {**settings["persona"], "adaptive": False}
+    settings["model"] = {**settings["model"], "batch_size": MOST_ANSWERED}
     return parse_config(
         {
             **settings,
@@ -107,7 +109,7 @@ def backtest_config(directory: Path, plan: Plan, handles: list[str]) -> VibeBotC
                 "ppo_interval": 120,
                 "max_target_age": 720,
                 "selection_share": 0.9,
-                "max_replies_per_turn": 32,
+                "max_replies_per_turn": MOST_ANSWERED,
                 "max_drafts_per_target": 1,
             },
             "safety": {

@@ -140,19 +140,25 @@ class VirtualLoop:
         self.relabel: Relabel | None = None
         self.seconds: dict[str, tuple[float, float]] = {}
         self.learnt: list[RunOutcome] = []
+        self._woken: set[LoopName] = set()
 
     def step(self) -> LoopName:
         """Jump to the next moment at which something is due, and do it.
 
+        A loop that was woken waits for what else is due at that moment, as a message waits while the worker is busy: so
+        who was read in the timeline and who called are answered in one batch.
+
         Raises:
             NothingDue: nothing ever will be.
         """
-        due_at, loop = self._next()
+        due_at, woken, loop = self._next()
         self.moment.jump(due_at)
-        self._turn(loop, by_hand=loop in BY_ROWS)
+        self._woken.discard(loop)
+        self._turn(loop, by_hand=woken or loop in BY_ROWS)
         return loop
 
     def pause(self, reason: str, only: list[LoopName]) -> None:
+        self._woken -= set(only)
         with self.bot.db.transaction() as session:
             loops.pause(session, self.bot.config.bot_id, reason, only)
 
@@ -169,7 +175,8 @@ class VirtualLoop:
                 before[1] + time.process_time() - processor,
             )
 
-    def _next(self) -> tuple[datetime, LoopName]:
+    def _next(self) -> tuple[datetime, bool, LoopName]:
+        """When, whether by a message alone, and which loop."""
         bot_id = self.bot.config.bot_id
         with self.bot.db.transaction() as session:
             rows = session.execute(
@@ -177,24 +184,25 @@ class VirtualLoop:
                     Loop.bot_id == bot_id, Loop.paused.is_(False), Loop.loop.not_in(list(BY_ROWS))
                 )
             ).all()
-            due = [(due_at, LoopName(name)) for due_at, name in rows]
+            due = [(due_at, False, LoopName(name)) for due_at, name in rows]
             for loop, state in BY_ROWS.items():
                 first = select(func.min(Post.due_at)).where(Post.bot_id == bot_id, Post.state == state)
                 at = session.scalars(first).one()
-                due += [(at, loop)] if at is not None else []
+                due += [(at, False, loop)] if at is not None else []
+        due += [(clock.now(), True, loop) for loop in self._woken]
         if not due:
             raise NothingDue("every loop is paused and no post waits to be sent")
         return min(due)
 
     def _turn(self, loop: LoopName, *, by_hand: bool) -> None:
-        """Take a turn, and at once the turn of the loop that it wakes."""
+        """Take a turn, and wake the loop that waits for what it did."""
         bot = self.bot
         with self.timed(loop.value), structlog.contextvars.bound_contextvars(loop=loop.value):
             done = loops.run_turn(bot.db, bot.config, loop, self._work(loop), by_hand=by_hand)
             if loop is LoopName.PUBLISHING:
                 self._send()
         if done and loop in WAKES:
-            self._turn(WAKES[loop], by_hand=True)
+            self._woken.add(WAKES[loop])
 
     def _work(self, loop: LoopName) -> Callable[[], int]:
         return self._learn if loop is LoopName.PPO else lambda: STAGES[loop](self.bot)

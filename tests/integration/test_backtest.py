@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
@@ -128,6 +129,28 @@ def test_time_jumps_from_one_due_turn_to_the_next(config_maker: Any, tmp_path: P
         loop.pause("all", list(LoopName))
         with pytest.raises(NothingDue):
             loop.step()
+
+
+@pytest.mark.slow
+def test_who_was_read_and_who_called_are_answered_in_one_turn(
+    config_maker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[LoopName] = []
+
+    def stage(which: LoopName) -> Callable[[object], int]:
+        def work(_: object) -> int:
+            taken.append(which)
+            return 1
+
+        return work
+
+    monkeypatch.setattr("app.local.virtual.STAGES", {which: stage(which) for which in LoopName})
+    with virtual_loop(tmp_path, config_maker, community="default", seed=1) as loop:
+        reading = (LoopName.GENERATION, LoopName.MENTIONS, LoopName.TIMELINE)
+        while clock.now() == START:
+            loop.step()
+        assert [which for which in taken if which in reading] == [*reading, LoopName.GENERATION]
+        assert taken.index(LoopName.PUBLISHING) > taken.index(LoopName.TIMELINE)
 
 
 def logged(draft: Draft, reward: float, *, measured: bool = True) -> Logged:
