@@ -57,6 +57,7 @@ log = structlog.get_logger()
 # A Monday morning, the same for every run, so that a seed means the same community at the same hours.
 START = datetime(2026, 1, 5, 6, 0, tzinfo=UTC)
 # These look every minute or two whether there is something to do; here the rows that they look for say when.
+PIPELINE = list(LoopName)
 BY_ROWS = {LoopName.PUBLISHING: PostState.QUEUED, LoopName.RECONCILIATION: PostState.UNCONFIRMED}
 
 
@@ -140,7 +141,7 @@ class VirtualLoop:
         self.relabel: Relabel | None = None
         self.seconds: dict[str, tuple[float, float]] = {}
         self.learnt: list[RunOutcome] = []
-        self._woken: set[LoopName] = set()
+        self._woken: dict[LoopName, None] = {}  # in the order in which they were
 
     def step(self) -> LoopName:
         """Jump to the next moment at which something is due, and do it.
@@ -151,14 +152,14 @@ class VirtualLoop:
         Raises:
             NothingDue: nothing ever will be.
         """
-        due_at, woken, loop = self._next()
+        due_at, loop, by_hand = self._next()
         self.moment.jump(due_at)
-        self._woken.discard(loop)
-        self._turn(loop, by_hand=woken or loop in BY_ROWS)
+        self._turn(loop, by_hand=by_hand)
         return loop
 
     def pause(self, reason: str, only: list[LoopName]) -> None:
-        self._woken -= set(only)
+        for loop in only:
+            self._woken.pop(loop, None)
         with self.bot.db.transaction() as session:
             loops.pause(session, self.bot.config.bot_id, reason, only)
 
@@ -175,8 +176,18 @@ class VirtualLoop:
                 before[1] + time.process_time() - processor,
             )
 
-    def _next(self) -> tuple[datetime, bool, LoopName]:
-        """When, whether by a message alone, and which loop."""
+    def _next(self) -> tuple[datetime, LoopName, bool]:
+        """When, which loop, and whether without being due by its own time. What is due at once goes its way through
+        the pipeline: reading before writing.
+        """
+        first = min(self._due(), key=lambda turn: (turn[0], PIPELINE.index(turn[1])), default=None)
+        if self._woken and (first is None or first[0] > clock.now()):
+            return clock.now(), next(iter(self._woken)), True
+        if first is None:
+            raise NothingDue("every loop is paused and no post waits to be sent")
+        return *first, first[1] in BY_ROWS
+
+    def _due(self) -> list[tuple[datetime, LoopName]]:
         bot_id = self.bot.config.bot_id
         with self.bot.db.transaction() as session:
             rows = session.execute(
@@ -184,25 +195,23 @@ class VirtualLoop:
                     Loop.bot_id == bot_id, Loop.paused.is_(False), Loop.loop.not_in(list(BY_ROWS))
                 )
             ).all()
-            due = [(due_at, False, LoopName(name)) for due_at, name in rows]
+            due = [(due_at, LoopName(name)) for due_at, name in rows]
             for loop, state in BY_ROWS.items():
                 first = select(func.min(Post.due_at)).where(Post.bot_id == bot_id, Post.state == state)
                 at = session.scalars(first).one()
-                due += [(at, False, loop)] if at is not None else []
-        due += [(clock.now(), True, loop) for loop in self._woken]
-        if not due:
-            raise NothingDue("every loop is paused and no post waits to be sent")
-        return min(due)
+                due += [(at, loop)] if at is not None else []
+        return due
 
     def _turn(self, loop: LoopName, *, by_hand: bool) -> None:
         """Take a turn, and wake the loop that waits for what it did."""
         bot = self.bot
+        self._woken.pop(loop, None)
         with self.timed(loop.value), structlog.contextvars.bound_contextvars(loop=loop.value):
             done = loops.run_turn(bot.db, bot.config, loop, self._work(loop), by_hand=by_hand)
             if loop is LoopName.PUBLISHING:
                 self._send()
         if done and loop in WAKES:
-            self._woken.add(WAKES[loop])
+            self._woken[WAKES[loop]] = None
 
     def _work(self, loop: LoopName) -> Callable[[], int]:
         return self._learn if loop is LoopName.PPO else lambda: STAGES[loop](self.bot)

@@ -146,11 +146,11 @@ def test_who_was_read_and_who_called_are_answered_in_one_turn(
 
     monkeypatch.setattr("app.local.virtual.STAGES", {which: stage(which) for which in LoopName})
     with virtual_loop(tmp_path, config_maker, community="default", seed=1) as loop:
-        reading = (LoopName.GENERATION, LoopName.MENTIONS, LoopName.TIMELINE)
+        answering = [LoopName.TIMELINE, LoopName.MENTIONS, LoopName.GENERATION]
         while clock.now() == START:
             loop.step()
-        assert [which for which in taken if which in reading] == [*reading, LoopName.GENERATION]
-        assert taken.index(LoopName.PUBLISHING) > taken.index(LoopName.TIMELINE)
+        assert [which for which in taken if which in answering] == answering
+        assert taken.index(LoopName.PUBLISHING) > taken.index(LoopName.GENERATION)
 
 
 def logged(draft: Draft, reward: float, *, measured: bool = True) -> Logged:
