@@ -9,6 +9,8 @@ from app.config import LoopConfig
 
 
 class LoopName(StrEnum):
+    """In the order of the pipeline, by which virtual time goes (`app/local/virtual.py`)."""
+
     COMMUNITY = "community"
     TIMELINE = "timeline"
     MENTIONS = "mentions"

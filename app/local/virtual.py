@@ -56,8 +56,9 @@ log = structlog.get_logger()
 
 # A Monday morning, the same for every run, so that a seed means the same community at the same hours.
 START = datetime(2026, 1, 5, 6, 0, tzinfo=UTC)
-# These look every minute or two whether there is something to do; here the rows that they look for say when.
+# What is due at the same moment takes its turns in this order: reading, writing, publishing, measuring, learning.
 PIPELINE = list(LoopName)
+# These look every minute or two whether there is something to do; here the rows that they look for say when.
 BY_ROWS = {LoopName.PUBLISHING: PostState.QUEUED, LoopName.RECONCILIATION: PostState.UNCONFIRMED}
 
 
@@ -177,9 +178,7 @@ class VirtualLoop:
             )
 
     def _next(self) -> tuple[datetime, LoopName, bool]:
-        """When, which loop, and whether without being due by its own time. What is due at once goes its way through
-        the pipeline: reading before writing.
-        """
+        """When, which loop, and whether without being due by its own time."""
         first = min(self._due(), key=lambda turn: (turn[0], PIPELINE.index(turn[1])), default=None)
         if self._woken and (first is None or first[0] > clock.now()):
             return clock.now(), next(iter(self._woken)), True

@@ -1,17 +1,17 @@
 """Whether a taste can be learnt: what the default community likes, the untrained model does now and then.
 
-In 10 to 90 % of its drafts. A share that is outside by no more than chance passes: warmth is in 13.5 % of 288 drafts,
-and three draws of 144 gave 10, 16 and 16 %.
+In 10 to 90 % of its drafts. Warmth, the rarest, is in 13 % of them: three draws of 144 gave 10, 16 and 16 %, three of
+288 gave 12 to 14 %.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from app.config import ModelConfig, PersonaConfig
-from app.local.safety_figures import upper_bound
 from app.local.sandboxed import sandbox_config
 from app.policy.model import LanguageModel
 from app.policy.prompts import PromptBuilder, Said, Target
@@ -21,7 +21,7 @@ from app.sandbox.traits import Subject, measure
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-DRAFTS_PER_TOPIC = 12
+DRAFTS_PER_TOPIC = 30
 OCCURS = 0.3  # of a trait's 0 to 1: one word of a lexicon brings 0.48 or more
 FORM = {"brevity", "finished", "hashtags", "exclamation"}  # what a community of form alone would like
 
@@ -43,7 +43,5 @@ def test_each_liked_trait_occurs_in_some_drafts_of_the_untrained_model(packaged_
         measure(draft.text, Subject(text, community.texts.vocabulary[topic]), "en")
         for (topic, text), draft in zip(asked, drafts, strict=True)
     ]
-    counts = {name: sum(traits[name] >= OCCURS for traits in found) for name in sorted(liked)}
-    rarer = [name for name, count in counts.items() if upper_bound(count, len(found)) < 0.1]
-    nearly_always = [name for name, count in counts.items() if upper_bound(len(found) - count, len(found)) < 0.1]
-    assert not rarer + nearly_always, f"of {len(found)} drafts: {counts}"
+    shares = {name: float(np.mean([traits[name] >= OCCURS for traits in found])) for name in liked}
+    assert all(0.1 <= share <= 0.9 for share in shares.values()), shares
