@@ -104,7 +104,8 @@ class Author:
         """Judge posts that were read and not judged, up to a turn's worth; those too old expire instead.
 
         A turn has a limit, because posts may come in as fast as they are judged, and judging must not keep the bot
-        from writing. Who addresses the bot comes first, then the newest.
+        from writing. Who addresses the bot comes first, then the newest; of one author's posts, and of one
+        conversation's, a turn judges one, for no more could be answered.
 
         Returns:
             X ids of the posts judged.

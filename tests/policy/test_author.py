@@ -40,7 +40,7 @@ def test_the_base_is_current_and_the_reference_once(author, config, database, mo
 
 
 def test_half_of_the_posts_are_selected_by_their_score(author, database):
-    see(database, 20)
+    see(database, 20, authors=1000)
     judged = author.judge_seen()
     assert sorted(judged) == sorted(str(number) for number in range(100, 120))
     with database.transaction() as session:
@@ -89,6 +89,41 @@ def test_who_may_not_be_answered_is_not_even_judged(author, database, config):
     assert "asked the bot to stop" in reasons["101"]
     assert "watch" in reasons["102"]
     assert "bot itself" in reasons["103"]
+
+
+def test_a_post_that_could_not_be_answered_next_is_not_judged_yet(author, database, config, model, monkeypatch):
+    accept_everything(monkeypatch)
+    with database.transaction() as session:
+        for x_post_id, who, conversation in (("7", "1", None), ("6", "1", None), ("5", "2", "50"), ("4", "3", "50")):
+            age = timedelta(minutes=10 - int(x_post_id))
+            give_seen(session, x_post_id, who, conversation_id=conversation, created_at=clock.now() - age)
+        for x_post_id in ("9", "8"):  # no cooldown is for who calls
+            give_seen(session, x_post_id, "1", summons=True, created_at=clock.now() - timedelta(minutes=11))
+    everything = make(with_loop(config, selection_share=1.0, max_replies_per_turn=2), database, model)
+    # Who called comes first, and member1's other posts come after that.
+    assert set(everything.judge_seen()) == {"9", "8", "5"}
+    assert everything.judge_seen() == [], "the others wait behind posts that were selected"
+    assert len(everything.draft_selected()) == 2
+    assert everything.judge_seen() == ["7"]
+    everything.draft_selected()
+    assert everything.judge_seen() == ["6", "4"]
+
+
+def test_posts_that_stand_in_line_leave_the_turn_to_others(author, database, monkeypatch):
+    monkeypatch.setattr("app.policy.author.JUDGED_PER_TURN", 2)
+    see(database, 6, authors=1000, summons=True, conversation_id="50")
+    see(database, 3, first=200, authors=1)
+    judged = sorted(author.judge_seen())
+    assert len(judged) == 2
+    assert judged[0].startswith("10"), "one of who called comes first"
+    assert judged[1].startswith("20"), "and the others of that conversation are in nobody's way"
+
+
+def test_a_post_that_is_not_selected_lets_its_author_s_next_one_be_judged(author, database, config, model):
+    see(database, 6, authors=2)
+    nothing = make(with_loop(config, selection_share=0.01, exploration_share=0.0), database, model)
+    for turn in ({"105", "104"}, {"103", "102"}, {"101", "100"}):
+        assert set(nothing.judge_seen()) == turn
 
 
 def test_where_x_allows_only_summoned_replies_only_those_are_judged(author, database):
@@ -224,7 +259,8 @@ def test_of_one_conversation_and_of_one_author_one_post_is_taken_at_a_time(
     everything.judge_seen()
     everything.draft_selected()
     assert {row.target_post_id for row in drafts(database)} == {"9", "8", "5", "3"}
-    assert states(database)["4"] == SeenState.SELECTED
+    assert states(database)["4"] == SeenState.SEEN
+    everything.judge_seen()
     everything.draft_selected()
     assert "4" in {row.target_post_id for row in drafts(database)}
 
