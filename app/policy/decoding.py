@@ -7,8 +7,9 @@ length go together; rows that have ended leave the batch. Padding is on the righ
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -16,11 +17,12 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from app.policy import graph_decoding, shared_attention
+from app.policy import graph_decoding, llama_step, shared_attention
 from app.policy.decoding_slots import Prompts
+from app.policy.eager_decoding import EagerSampler
 from app.policy.graph_decoding import GraphSampler
 from app.policy.llama_step import LlamaStep
-from app.policy.packed_weights import Head, pack
+from app.policy.packed_weights import Head, pack, pays
 from app.policy.prefixes import MIN_SHARED, alike, common_prefix
 from app.policy.roomy_cache import with_room
 
@@ -29,7 +31,9 @@ BLOCK = 256  # tokens per block of the two-step draw
 # lengths are padded to each other. 50 posts to be judged took 2.2 s with all 4,000 at once, 1.75 s like this, 1.9 with
 # half of it.
 READ_AT_ONCE = 1024
-COMPACT_AT = 0.25  # share of ended rows at which the batch is made smaller; doing so copies the cache
+# Prefixes whose keys and values are kept, 8 MB each with a persona of 350 tokens: of the two questions of the judge, of
+# replies, quotes and own posts, the latter three by two checkpoints.
+KEPT_PREFIXES = 8
 
 
 class Decoder:
@@ -45,15 +49,20 @@ class Decoder:
         pack(model)
         self._decoder = model.get_decoder()
         self._config = model.config
-        self._head = Head(model.get_output_embeddings().weight.detach())
+        head = model.get_output_embeddings().weight.detach()
+        self._head = Head(head, packed=pays(head))
         self._device = self._head.weight.device
+        self._prefixes: OrderedDict[tuple[Hashable, tuple[int, ...]], DynamicCache] = OrderedDict()
         self._pad_id = pad_id
         self._banned = banned.to(self._device)
         self._ends = torch.zeros(len(self._head.weight), dtype=torch.bool, device=self._device)
         self._ends[end_ids.to(self._device)] = True
-        self._graphs = None
-        if graph_decoding.pays(model):
-            self._graphs = GraphSampler(LlamaStep(self._decoder, self._config), self.logprobs, draw, self._ends)
+        step = LlamaStep(self._decoder, self._config) if llama_step.fits(model) else None
+        self._sampler: GraphSampler | EagerSampler
+        if step is not None and graph_decoding.pays(model):
+            self._sampler = GraphSampler(step, self.logprobs, draw, self._ends)
+        else:
+            self._sampler = EagerSampler(self._decoder, step, self.logprobs, draw, self._ends)
 
     def logprobs(self, hidden: Tensor, temperature: float | Tensor) -> Tensor:
         """The policy: log-softmax of the tempered logits with banned tokens masked.
@@ -64,7 +73,7 @@ class Decoder:
         Returns:
             float32 [rows, vocabulary]; minus infinity for banned tokens.
         """
-        logits = self._head(hidden).float() / temperature
+        logits = self._head(hidden).float().div_(temperature)
         return torch.log_softmax(logits.index_fill_(1, self._banned, -torch.inf), dim=-1)
 
     def next_logits(self, batch: Batch, tokens: Tensor) -> Tensor:
@@ -97,45 +106,17 @@ class Decoder:
         Returns:
             For each row its (token, log-probability) pairs, the end token included where the row ended by itself.
         """
-        pieces = list(self._read(batch, keep_cache=True))
-        state = torch.cat([piece.state for piece in pieces])
-        if self._graphs is not None:
-            prompts = Prompts(state, pieces[0].cache, batch.last + 1, batch.prefix, batch.shared)
-            return self._graphs.sample(prompts, temperature=temperature, uniforms=uniforms.to(self._device))
-        cache = with_room([piece.cache for piece in pieces], uniforms.shape[1])
+        once, times = batch.once()
+        pieces = list(self._read(once, keep_cache=True))
+        state = torch.cat([piece.state for piece in pieces]).repeat_interleave(times, dim=0)
+        if isinstance(self._sampler, GraphSampler):  # which keeps room of its own
+            cache = pieces[0].cache
+            cache.batch_select_indices(once.row_numbers.repeat_interleave(times))
+        else:
+            cache = with_room([piece.cache for piece in pieces], uniforms.shape[1], times)
         del pieces
-        columns = torch.arange(batch.tokens.shape[1], device=self._device)[None]
-        visible = (columns <= batch.last[:, None]).long()  # of its own tokens; the shared ones always are
-        rows, uniforms = batch.row_numbers, uniforms.to(self._device)
-        outputs: list[list[tuple[int, float]]] = [[] for _ in range(len(batch.last))]
-        ended = torch.zeros_like(rows, dtype=torch.bool)
-        for step in range(uniforms.shape[1]):
-            logprobs = self.logprobs(state, temperature)
-            drawn = draw(logprobs, uniforms[rows, step])
-            picked = logprobs.gather(1, drawn[:, None])[:, 0]
-            for row, token, logprob, over in zip(
-                rows.tolist(), drawn.tolist(), picked.tolist(), ended.tolist(), strict=True
-            ):
-                if not over:
-                    outputs[row].append((token, logprob))
-            ended = ended | self._ends[drawn]
-            if bool(ended.all()) or step + 1 == uniforms.shape[1]:
-                break
-            if float(ended.float().mean()) >= COMPACT_AT:
-                kept = (~ended).nonzero()[:, 0]
-                cache.batch_select_indices(kept)
-                rows, drawn, visible, ended = rows[kept], drawn[kept], visible[kept], ended[kept]
-            position = batch.shared + visible.sum(1, keepdim=True)
-            visible = torch.nn.functional.pad(visible, (0, 1), value=1)
-            state = self._decoder(
-                input_ids=drawn[:, None],
-                attention_mask=visible,
-                position_ids=position,
-                past_key_values=cache,
-                use_cache=True,
-                shared_prefix=batch.prefix,
-            ).last_hidden_state[:, 0]
-        return outputs
+        prompts = Prompts(state, cache, batch.last + 1, batch.prefix, batch.shared)
+        return self._sampler.sample(prompts, temperature=temperature, uniforms=uniforms.to(self._device))
 
     def batches(
         self,
@@ -143,18 +124,21 @@ class Decoder:
         size: int,
         *,
         prompts: Sequence[Sequence[int]],
+        weights: Hashable = None,
     ) -> Iterator[Batch]:
         """Cut sequences into batches of like lengths, sharing what their prompts begin with.
 
         Args:
             sequences: what is read, each a prompt or a prompt with more after it.
             prompts: the part of each sequence that may be shared.
+            weights: a name for the weights as they are. A few of the prefixes read under a name are kept, because
+                the next batch will begin alike; without one, none is.
         """
         for group in alike(prompts):
             shared = common_prefix([prompts[i] for i in group]) if len(group) > 1 else 0
             shared = shared if shared >= MIN_SHARED else 0
-            prefix = self._read_prefix(sequences[group[0]][:shared]) if shared else None
-            order = sorted(group, key=lambda i: len(sequences[i]))
+            prefix = self._prefix(tuple(sequences[group[0]][:shared]), weights) if shared else None
+            order = sorted(group, key=lambda i: (len(sequences[i]), sequences[i]))
             count = -(-len(order) // size)
             for at in range(count):  # of equal size: 25 and 25 rather than 32 and 18
                 members = order[at * len(order) // count : (at + 1) * len(order) // count]
@@ -162,6 +146,16 @@ class Decoder:
                 tokens = torch.nn.utils.rnn.pad_sequence(own, batch_first=True, padding_value=self._pad_id)
                 last = torch.tensor([len(row) - 1 for row in own], device=self._device)
                 yield Batch(members, tokens, last, shared, prefix)
+
+    def _prefix(self, tokens: tuple[int, ...], weights: Hashable) -> DynamicCache:
+        """Keys and values of a prefix: kept ones, or read now."""
+        key = weights, tokens
+        prefix = self._prefixes.pop(key, None) or self._read_prefix(tokens)
+        if weights is not None:
+            self._prefixes[key] = prefix  # the last that was used
+            if len(self._prefixes) > KEPT_PREFIXES:
+                self._prefixes.popitem(last=False)
+        return prefix
 
     def _read_prefix(self, tokens: Sequence[int]) -> DynamicCache:
         cache = DynamicCache(config=self._config)
@@ -201,7 +195,7 @@ class Decoder:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some sequences, the shortest first, padded on the right, without the prefix that they share.
+    """Some sequences, the shortest first and equal ones together, padded on the right, without the prefix they share.
 
     Attributes:
         members: which of the call's sequences these are.
@@ -219,6 +213,14 @@ class Batch:
     @cached_property
     def row_numbers(self) -> Tensor:
         return torch.arange(len(self.last), device=self.last.device)
+
+    def once(self) -> tuple[Batch, Tensor]:
+        """The batch with every sequence once, and how often each of them is in this one; the same stand together."""
+        differs = (self.tokens[1:] != self.tokens[:-1]).any(1) | (self.last[1:] != self.last[:-1])
+        first = torch.nn.functional.pad(differs, (1, 0), value=True).nonzero()[:, 0]
+        times = torch.diff(first, append=first.new_tensor([len(self.last)]))
+        members = [self.members[row] for row in first.tolist()]
+        return replace(self, members=members, tokens=self.tokens[first], last=self.last[first]), times
 
 
 class Piece(NamedTuple):

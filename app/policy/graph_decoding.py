@@ -43,7 +43,6 @@ class GraphSampler:
 
     def __init__(self, step: LlamaStep, policy: Policy, draw: Draw, ends: Tensor) -> None:
         self._step, self._policy, self._draw, self._ends = step, policy, draw, ends
-        self._adapters: tuple[tuple[str, int], ...] = ()
         self._slots: Slots | None = None
         self._graphs: dict[Shape, Any] = {}
 
@@ -56,7 +55,8 @@ class GraphSampler:
         Returns:
             For each row its (token, log-probability) pairs, the end token included where the row ended by itself.
         """
-        self._follow_adapters()
+        if self._step.follow_adapters():
+            self._graphs.clear()
         slots = self._room_for(prompts, *uniforms.shape)
         slots.load(prompts, temperature, uniforms)
         rows, longest = uniforms.shape
@@ -74,12 +74,6 @@ class GraphSampler:
                 if slots.width_for(len(alive)) < width:
                     width = slots.compact(alive)
         return self._written(slots, rows, done)
-
-    def _follow_adapters(self) -> None:
-        if self._step.adapters != self._adapters:
-            self._adapters = self._step.adapters
-            if self._step.adopt_adapters():
-                self._graphs.clear()
 
     def _room_for(self, prompts: Prompts, rows: int, longest: int) -> Slots:
         """Slots for a batch: those that there are, or larger ones in their place."""

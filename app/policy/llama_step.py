@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import rotate_half
 
+from app.policy.packed_weights import PackedLinear
+
 # Attention of one query per row to its own keys: query [rows, heads, width], layer -> [rows, heads, width].
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
@@ -40,28 +42,33 @@ class LlamaStep:
         self.layers = len(decoder.layers)
         self._decoder = decoder
         self._eps: float = config.rms_norm_eps
-        self._layers = [_Layer(layer) for layer in decoder.layers]
         weight = decoder.embed_tokens.weight
+        self._layers = [_Layer(layer, weight) for layer in decoder.layers]
+        self._adapters: tuple[tuple[str, int], ...] = ()
         positions = torch.arange(config.max_position_embeddings, device=weight.device)[None]
         cos, sin = decoder.rotary_emb(weight[:1, None], positions)
         self._cos, self._sin = cos[0], sin[0]
         self._unit = torch.eye(self.head_width, dtype=weight.dtype, device=weight.device)
         self._rotate_half: Tensor = rotate_half(self._unit)  # type: ignore[no-untyped-call]
 
-    @property
-    def adapters(self) -> tuple[tuple[str, int], ...]:
-        """What takes part in the transformers model at present, from the bottom up: names, and how often the tensors of
-        each were written, because one adapter may have been put in the place of another.
+    def follow_adapters(self) -> bool:
+        """Take over the adapters that take part in the transformers model now, where they are not those of before.
+
+        Returns:
+            Whether tensors were replaced by larger ones: what was captured before is of no use then.
+        """
+        before, self._adapters = self._adapters, self._taking_part()
+        if self._adapters == before:
+            return False
+        replaced = [group.adopt() for layer in self._layers for group in layer.groups]  # all of them
+        return any(replaced)
+
+    def _taking_part(self) -> tuple[tuple[str, int], ...]:
+        """The adapters that do, from the bottom up: names, and how often the tensors of each were written, because one
+        adapter may have been put in the place of another.
         """
         modules = [module for layer in self._layers for module in layer.lora_modules()]
         return tuple((name, _version(modules, name)) for name in (_active(modules[0]) if modules else ()))
-
-    def adopt_adapters(self) -> bool:
-        """Take over the adapters that take part at present. True where tensors were replaced by larger ones: what was
-        captured before is of no use then.
-        """
-        changed = [group.adopt() for layer in self._layers for group in layer.groups]
-        return any(changed)
 
     def __call__(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         """Last hidden states [rows, width] of one further token of each row.
@@ -94,14 +101,18 @@ class LlamaStep:
 
 
 class _Layer:
-    """The products of a decoder layer, in groups with the same input."""
+    """The products of a decoder layer, in groups with the same input.
 
-    def __init__(self, layer: Any) -> None:
+    Args:
+        like: a tensor of the model's device and number format.
+    """
+
+    def __init__(self, layer: Any, like: Tensor) -> None:
         self.before_attention, self.before_mlp = layer.input_layernorm, layer.post_attention_layernorm
-        self.attention_in = _Products(layer.self_attn, ("q_proj", "k_proj", "v_proj"))
-        self.attention_out = _Products(layer.self_attn, ("o_proj",))
-        self.mlp_in = _Products(layer.mlp, ("gate_proj", "up_proj"))
-        self.mlp_out = _Products(layer.mlp, ("down_proj",))
+        self.attention_in = _Products(layer.self_attn, ("q_proj", "k_proj", "v_proj"), like)
+        self.attention_out = _Products(layer.self_attn, ("o_proj",), like)
+        self.mlp_in = _Products(layer.mlp, ("gate_proj", "up_proj"), like)
+        self.mlp_out = _Products(layer.mlp, ("down_proj",), like)
         self.groups = (self.attention_in, self.attention_out, self.mlp_in, self.mlp_out)
 
     def lora_modules(self) -> Iterator[Any]:
@@ -111,31 +122,37 @@ class _Layer:
 class _Products:
     """Linear layers with the same input as one product, and their adapters as two.
 
-    The layers' weights become views of the one, so that nothing is in memory twice.
+    The layers' weights become views of the one, so that nothing is in memory twice. Packed ones cannot be joined and
+    are multiplied by in turn.
     """
 
-    def __init__(self, parent: Any, names: Sequence[str]) -> None:
+    def __init__(self, parent: Any, names: Sequence[str], like: Tensor) -> None:
         self._parent, self._names = parent, names
-        weights = [getattr(parent, name).weight for name in names]
-        self._weight = torch.cat([weight.detach() for weight in weights]) if len(weights) > 1 else weights[0].detach()
-        self._outs = [len(weight) for weight in weights]
-        for name, part in zip(names, self._weight.split(self._outs), strict=True):
-            getattr(parent, name).weight = nn.Parameter(part, requires_grad=False)
-        self._down = self._weight.new_empty(0, self._weight.shape[1])  # [ranks, in]
-        self._up = self._weight.new_empty(0, len(self._weight))  # [ranks, out]
+        self._plain = self.modules()
+        self._outs = [layer.out_features for layer in self._plain]
+        self._weight = None if isinstance(self._plain[0], PackedLinear) else self._joined()
+        self._down = like.new_empty(0, self._plain[0].in_features)  # [ranks, in]
+        self._up = like.new_empty(0, sum(self._outs))  # [ranks, out]
+
+    def _joined(self) -> Tensor:
+        weights = [layer.weight.detach() for layer in self._plain]
+        weight = torch.cat(weights) if len(weights) > 1 else weights[0]
+        for layer, part in zip(self._plain, weight.split(self._outs), strict=True):
+            layer.weight = nn.Parameter(part, requires_grad=False)
+        return weight
 
     def modules(self) -> list[Any]:
         """The layers at present: PEFT puts others in their place."""
         return [getattr(self._parent, name) for name in self._names]
 
     def adopt(self) -> bool:
-        """See `LlamaStep.adopt_adapters`."""
+        """Take over the adapters of these layers; whether that took larger tensors."""
         downs, ups, at = [self._down[:0]], [self._up[:0]], 0
         for module, out in zip(self.modules(), self._outs, strict=True):
             for name in _active(module):
                 if name in getattr(module, "lora_A", {}):
                     down, up = module.lora_A[name].weight.detach(), module.lora_B[name].weight.detach()
-                    wide = self._up.new_zeros(len(down), len(self._weight))
+                    wide = self._up.new_zeros(len(down), self._up.shape[1])
                     wide[:, at : at + out] = (up * module.scaling[name]).T
                     downs.append(down.to(self._down.dtype))
                     ups.append(wide)
@@ -151,13 +168,21 @@ class _Products:
 
     def __call__(self, states: Tensor) -> Tensor:
         """[rows, in] -> [rows, all outs]."""
-        found = states @ self._weight.T
-        return self._adapted(found, states)
+        return self._adapted(self._product(states), states)
 
     def add_to(self, residual: Tensor, states: Tensor) -> None:
         """Add the product to a residual [rows, out], in place."""
-        residual.addmm_(states, self._weight.T)
+        if self._weight is None:
+            residual += self._product(states)
+        else:
+            residual.addmm_(states, self._weight.T)
         self._adapted(residual, states)
+
+    def _product(self, states: Tensor) -> Tensor:
+        if self._weight is not None:
+            return states @ self._weight.T
+        parts = [layer(states) for layer in self._plain]
+        return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
 
     def _adapted(self, found: Tensor, states: Tensor) -> Tensor:
         return found.addmm_(states @ self._down.T, self._up) if len(self._down) else found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from app.config import ModelConfig
 from app.policy.adapters import AdapterStacks
 from app.policy.base_model import ModelError, base_directory
 from app.policy.checkpoints import CheckpointError, base_hash
-from app.policy.decoding import Decoder
+from app.policy.decoding import Batch, Decoder
 from app.policy.loading import load_base
 
 log = structlog.get_logger()
@@ -103,7 +103,7 @@ class LanguageModel:
         generator = torch.Generator().manual_seed(seed)
         uniforms = torch.rand(len(prompts), max_new_tokens, dtype=torch.float64, generator=generator)
         found: dict[int, Sample] = {}
-        for batch in self._decoder.batches(prompts, self._config.batch_size, prompts=prompts):
+        for batch in self._batches(prompts, prompts):
             outputs = self._decoder.sample(batch, temperature=temperature, uniforms=uniforms[batch.members])
             found |= {i: self._sample(pairs) for i, pairs in zip(batch.members, outputs, strict=True)}
         return [found[i] for i in range(len(prompts))]
@@ -117,7 +117,7 @@ class LanguageModel:
             return []
         whole = [[*prompt, *output[:-1]] for prompt, output in zip(prompts, outputs, strict=True)]
         found: dict[int, list[float]] = {}
-        for batch in self._decoder.batches(whole, self._config.batch_size, prompts=prompts):
+        for batch in self._batches(whole, prompts):
             rows = self._decoder.score(batch, [outputs[i] for i in batch.members], temperature)
             found |= {i: row.tolist() for i, row in zip(batch.members, rows, strict=True)}
         return [found[i] for i in range(len(prompts))]
@@ -129,12 +129,16 @@ class LanguageModel:
             return []
         tokens = torch.tensor([*self._yes, *self._no])
         found: dict[int, float] = {}
-        for batch in self._decoder.batches(prompts, self._config.batch_size, prompts=prompts):
+        for batch in self._batches(prompts, prompts):
             logits = self._decoder.next_logits(batch, tokens)
             yes, no = logits[:, : len(self._yes)], logits[:, len(self._yes) :]
             odds = yes.logsumexp(1) - no.logsumexp(1)
             found |= dict(zip(batch.members, odds.tolist(), strict=True))
         return [found[i] for i in range(len(prompts))]
+
+    def _batches(self, sequences: Sequence[Sequence[int]], prompts: Sequence[Sequence[int]]) -> Iterator[Batch]:
+        weights = self._adapters.active  # a checkpoint's files never change
+        return self._decoder.batches(sequences, self._config.batch_size, prompts=prompts, weights=weights)
 
     def _sample(self, pairs: list[tuple[int, float]]) -> Sample:
         tokens = [token for token, _ in pairs]

@@ -29,15 +29,18 @@ class PackedLinear(nn.Linear):
 
 
 class Head:
-    """The output embedding, `states Wᵀ`, packed where that pays.
+    """The output embedding, `states Wᵀ`.
+
+    Args:
+        packed: whether to multiply by a packed copy.
 
     Attributes:
         weight: [vocabulary, width], not packed: the input embedding may be the same tensor.
     """
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor, *, packed: bool) -> None:
         self.weight = weight
-        self._packed = _packed(weight) if pays(weight) else None
+        self._packed = _packed(weight) if packed else None
 
     def __call__(self, states: Tensor) -> Tensor:
         """Logits [rows, vocabulary] of states [rows, width]."""

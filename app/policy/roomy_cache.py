@@ -19,20 +19,21 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # transformers
     Args:
         parts: layers of the batches that were read, which are copied.
         more: tokens that will be written after them.
+        times: int64 [rows of all parts], how often each row is wanted.
     """
 
-    def __init__(self, parts: Sequence[Any], more: int) -> None:
+    def __init__(self, parts: Sequence[Any], more: int, times: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        first, rows = parts[0].keys, sum(len(part.keys) for part in parts)
+        first, rows = parts[0].keys, int(times.sum())
         length = max(part.get_seq_length() for part in parts)
         self.lazy_initialization(first, first)
         # Zeros: what lies in the padding is computed with, and must be finite.
         self._room = first.new_zeros(2, rows, first.shape[1], length + more, first.shape[3])
         begin = 0
-        for part in parts:
-            end = begin + len(part.keys)
+        for part, wanted in zip(parts, times.split_with_sizes([len(part.keys) for part in parts]), strict=True):
+            end = begin + int(wanted.sum())
             for room, states in zip(self._room, (part.keys, part.values), strict=True):
-                room[begin:end, :, : states.shape[2]] = states
+                room[begin:end, :, : states.shape[2]] = states.repeat_interleave(wanted, dim=0)
             begin = end
         self.keys, self.values = self._room[:, :, :, :length]
 
@@ -54,7 +55,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # transformers
         self.keys, self.values = self._room[:, :, :, :length]
 
 
-def with_room(caches: Sequence[Cache], more: int) -> Cache:
-    """The rows of several caches in one, in their order, with room for so many tokens more."""
+def with_room(caches: Sequence[Cache], more: int, times: Tensor) -> Cache:
+    """The rows of several caches in one, in their order and each so many times, with room for so many tokens more."""
     parts = zip(*(cache.layers for cache in caches), strict=True)
-    return Cache(layers=[RoomyLayer(layers, more) for layers in parts])
+    return Cache(layers=[RoomyLayer(layers, more, times) for layers in parts])

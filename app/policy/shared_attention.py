@@ -85,8 +85,34 @@ def attend(
         )
         return usual
     layer = shared_prefix.layers[module.layer_idx]
-    mixed = _after(Parts(query, key, value), Keys(layer.keys, layer.values), scaling, attention_mask)
+    before = Keys(layer.keys, layer.values)
+    if query.shape[2] == 1 and attention_mask is not None:
+        mixed = one_token(query, Keys(key, value), before, bias_of(attention_mask, query.dtype), scaling)
+    else:
+        mixed = _after(Parts(query, key, value), before, scaling)
     return mixed.transpose(1, 2).contiguous(), None
+
+
+def bias_of(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to scores so that keys which are not visible count for nothing."""
+    return torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, -torch.inf)
+
+
+def one_token(query: Tensor, own: Keys, before: Keys | None, bias: Tensor, scaling: float | None = None) -> Tensor:
+    """Attention of one further token of each row to a prefix, if there is one, and to its own tokens, itself included.
+
+    Args:
+        query: [rows, heads, 1, width].
+        bias: [rows, 1, 1, own tokens], added to the scores of these.
+        scaling: of scores; 1/√width if left out.
+
+    Returns:
+        [rows, heads, 1, width].
+    """
+    kv_heads, scaling = own.key.shape[1], scaling or query.shape[-1] ** -0.5
+    late, late_lse = _with_lse(_grouped(query, kv_heads), *own, scaling, bias=bias)
+    late, late_lse = late.reshape(query.shape), late_lse.reshape(query.shape[:3])
+    return late if before is None else _put_together(*_to_all(query, before, scaling), late, late_lse)
 
 
 def _attend_packed(module: Any, parts: Parts, packed: Packed, scaling: float) -> Tensor:
@@ -104,44 +130,45 @@ def _attend_packed(module: Any, parts: Parts, packed: Packed, scaling: float) ->
     return torch.cat((first, mixed.transpose(1, 2).flatten(0, 1)[None]), dim=1)
 
 
-def _after(own: Parts, before: Keys, scaling: float, attention_mask: Tensor | None = None) -> Tensor:
-    """Attention of rows to a prefix and to themselves, [rows, heads, tokens, width]."""
+def _after(own: Parts, before: Keys, scaling: float) -> Tensor:
+    """Attention of rows to a prefix and causally to themselves, [rows, heads, tokens, width]."""
     # Any of them: with an adapter on the keys alone, the first layer's queries have no gradient.
     if any(part.requires_grad for part in (*own, *before)):
         mixed: Tensor = _Attention.apply(own.query, scaling, *own[1:], *before)  # type: ignore[no-untyped-call]
         return mixed
-    return _mixed(own.query, Keys(*own[1:]), before, scaling, attention_mask)[0]
+    early, late = _parts(own.query, Keys(*own[1:]), before, scaling)
+    return _put_together(*early, *late)
 
 
-def _mixed(
-    query: Tensor, own: Keys, before: Keys, scaling: float, attention_mask: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Attention over prefix and own tokens [rows, heads, tokens, width], and the log-sum-exp of its scores."""
-    tokens, kv_heads = query.shape[2], own.key.shape[1]
-    early, early_lse = _with_lse(_together(query, kv_heads)[None], before.key, before.value, scaling)
-    early = _apart(early[0], query.shape)
-    early_lse = _apart(early_lse[0][..., None], (*query.shape[:3], 1))[..., 0]
-    if tokens == 1:
-        late, late_lse = _with_lse(_grouped(query, kv_heads), own.key, own.value, scaling, mask=attention_mask)
-    else:
-        if not flash.usable(query):  # which takes fewer kv heads as they are
-            own = Keys(*(part.repeat_interleave(query.shape[1] // kv_heads, dim=1) for part in own))
-        late, late_lse = _with_lse(query, *own, scaling, causal=True)
-    late, late_lse = late.reshape(query.shape), late_lse.reshape(query.shape[:3])
+def _parts(query: Tensor, own: Keys, before: Keys, scaling: float) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Attention to the prefix and to the rows' own tokens, each with the log-sum-exps of its scores."""
+    if not flash.usable(query):  # which takes fewer kv heads as they are
+        own = Keys(*(part.repeat_interleave(query.shape[1] // part.shape[1], dim=1) for part in own))
+    return _to_all(query, before, scaling), _with_lse(query, *own, scaling, causal=True)
+
+
+def _to_all(query: Tensor, before: Keys, scaling: float) -> tuple[Tensor, Tensor]:
+    """Attention of all rows [rows, heads, tokens, width] to all of a prefix, and the log-sum-exps of its scores."""
+    early, lse = _with_lse(_together(query, before.key.shape[1])[None], *before, scaling)
+    return _apart(early[0], query.shape), _apart(lse[0][..., None], (*query.shape[:3], 1))[..., 0]
+
+
+def _put_together(early: Tensor, early_lse: Tensor, late: Tensor, late_lse: Tensor) -> Tensor:
+    """Attention over both of two parts of the keys."""
     share = torch.sigmoid(early_lse - late_lse)[..., None]
-    mixed = torch.lerp(late.float(), early.float(), share)
-    return mixed.to(query.dtype), torch.logaddexp(early_lse, late_lse)
+    return torch.lerp(late.float(), early.float(), share).to(late.dtype)
 
 
 class _Attention(torch.autograd.Function):
-    """`_mixed` with a gradient. Against the fused kernel's, a micro-batch took a fifth less on one core, not on two."""
+    """`_after` with a gradient. Against the fused kernel's, a micro-batch took a fifth less on one core, not on two."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, scaling: float, *keys_and_values: Tensor) -> Tensor:
         """Keys and values come flat, own ones first: autograd sees tensors only where they are arguments."""
         own, before = Keys(*keys_and_values[:2]), Keys(*keys_and_values[2:])
-        mixed, lse = _mixed(query, own, before, scaling)
-        ctx.save_for_backward(query, *keys_and_values, mixed, lse)
+        early, late = _parts(query, own, before, scaling)
+        mixed = _put_together(*early, *late)
+        ctx.save_for_backward(query, *keys_and_values, mixed, torch.logaddexp(early[1], late[1]))
         ctx.scaling = scaling
         return mixed
 
@@ -194,14 +221,15 @@ def _gradients(
     for start in range(0, by_query.shape[1], size):
         piece = slice(start, start + size)
         query, gradient, lse, given = (part[:, piece] for part in queries)
-        share = (query @ key.transpose(1, 2)).float().mul_(scaling).sub_(lse).exp_()
+        scores = (query @ key.transpose(1, 2)).float()
+        share = torch.add(-lse, scores, alpha=scaling, out=scores).exp_()
         if unseen is not None:
             share.masked_fill_(unseen[piece], 0.0)
-        by_score = (gradient @ value.transpose(1, 2)).float().sub_(given).mul_(share).mul_(scaling).to(query.dtype)
+        by_score = (gradient @ value.transpose(1, 2)).float().sub_(given).mul_(share).to(query.dtype)
         by_query[:, piece] = by_score @ key
         by_key += by_score.transpose(1, 2) @ query
         by_value += share.to(query.dtype).transpose(1, 2) @ gradient
-    return by_query, by_key.to(key.dtype), by_value.to(value.dtype)
+    return by_query.mul_(scaling), by_key.mul_(scaling).to(key.dtype), by_value.to(value.dtype)
 
 
 def _grouped(part: Tensor, kv_heads: int) -> Tensor:
@@ -221,12 +249,11 @@ def _apart(part: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def _with_lse(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float, *, mask: Tensor | None = None, causal: bool = False
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, *, bias: Tensor | None = None, causal: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Attention, and the logarithm of each query's softmax denominator in float32."""
-    if mask is None and flash.usable(query):
+    if bias is None and flash.usable(query):
         return flash.attention(Parts(query, key, value), scaling, causal=causal)
-    bias = None if mask is None else torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, -torch.inf)
     if query.device.type != "cpu":
         return _explicit(query, key, value, scaling, bias=bias, causal=causal)
     # What `scaled_dot_product_attention` runs on a CPU; only this name of it returns the denominators.
@@ -247,7 +274,7 @@ def _explicit(
     if bias is not None:
         scores = scores + bias.float()
     lse = scores.logsumexp(-1)
-    return (scores - lse[..., None]).exp() @ value.float(), lse
+    return ((scores - lse[..., None]).exp() @ value.float()).to(query.dtype), lse
 
 
 AttentionInterface.register(NAME, attend)

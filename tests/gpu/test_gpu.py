@@ -15,9 +15,10 @@ from tiny_model import save_adapter, save_tiny_model
 
 from app.config import ModelConfig, VibeBotConfig
 from app.learning.features import NAMES
+from app.learning.forward import micro_batches
 from app.learning.ppo import train
 from app.learning.samples import POLICY, Sample
-from app.learning.scoring import acting_as, micro_batches, score
+from app.learning.scoring import acting_as, score
 from app.learning.trainable import Trainable
 from app.policy import flash, graph_decoding, shared_attention
 from app.policy.decoding_slots import Shape, Slots
@@ -140,7 +141,7 @@ def test_what_a_captured_step_draws_is_logged_as_scoring_finds_it(model, prompts
         for sample, chances in zip(samples, scored, strict=True):
             assert sample.logprobs == pytest.approx(chances, abs=0.5)
             assert np.mean(sample.logprobs) == pytest.approx(np.mean(chances), abs=0.05)
-    assert model._decoder._graphs._graphs
+    assert model._decoder._sampler._graphs
 
 
 def test_a_captured_step_draws_what_an_eager_one_draws(directory, monkeypatch):

@@ -258,3 +258,45 @@ def test_a_batch_without_a_common_beginning_is_read_in_pieces_too(model, monkeyp
     monkeypatch.setattr(decoding, "READ_AT_ONCE", 70)
     again = model.sample(prompts, temperature=0.7, max_new_tokens=12, seed=2)
     assert [text.token_ids for text in again] == [text.token_ids for text in texts]
+
+
+def test_a_prompt_that_is_continued_several_times_is_read_once(model, monkeypatch):
+    prompts = [[*range(10, 40), *range(start, start + length)] for start, length in ((50, 9), (60, 4)) * 2]
+    texts = model.sample(prompts, temperature=0.7, max_new_tokens=12, seed=2)
+    assert len({tuple(text.token_ids) for text in texts}) == len(texts)
+    read, forward = [], model._decoder._decoder.forward
+
+    def reading(*arguments, **options):
+        read.append(tuple(options["input_ids"].shape))
+        return forward(*arguments, **options)
+
+    monkeypatch.setattr(model._decoder._decoder, "forward", reading)
+    again = model.sample(prompts, temperature=0.7, max_new_tokens=12, seed=2)
+    assert [text.token_ids for text in again] == [text.token_ids for text in texts]
+    assert read == [(2, 9)], "the two different prompts; what both begin with was kept"
+
+
+def test_what_prompts_begin_with_is_read_once_for_each_stack_of_adapters(model, tiny_directory, tmp_path, monkeypatch):
+    prompts = [[*range(10, 40), 50 + row] for row in range(3)]
+    stacks = [
+        [],
+        [save_adapter(tmp_path / "a", tiny_directory, seed=1)],
+        [save_adapter(tmp_path / "b", tiny_directory, seed=2)],
+    ]
+    read = []
+    real = model._decoder._read_prefix
+    monkeypatch.setattr(model._decoder, "_read_prefix", lambda tokens: read.append(tokens) or real(tokens))
+    model._decoder._prefixes.clear()
+    odds = []
+    for stack in (*stacks, *stacks):
+        model.use(stack)
+        odds.append(model.log_odds(prompts))
+    assert odds[:3] == odds[3:]
+    assert odds[0] != odds[1] != odds[2]
+    assert read == [tuple(range(10, 40))] * 3
+    for other in range(decoding.KEPT_PREFIXES):
+        model.log_odds([[*range(20 + other, 50 + other), 70 + row] for row in range(3)])
+    model.log_odds(prompts)
+    assert len(read) == 3 + decoding.KEPT_PREFIXES + 1, "the one that was used longest ago was let go of"
+    assert len(model._decoder._prefixes) == decoding.KEPT_PREFIXES
+    model.use([])

@@ -39,9 +39,12 @@ def test_a_packed_layer_multiplies_as_the_plain_one(rows, bias):
 
 
 @has_kernels
-def test_a_packed_head_multiplies_as_the_plain_one():
-    weight, states = torch.randn(512, 96, dtype=torch.bfloat16), torch.randn(5, 96, dtype=torch.bfloat16)
-    assert torch.allclose(Head(weight)(states).float(), (states @ weight.T).float(), atol=0.1, rtol=0.01)
+@pytest.mark.parametrize(("dtype", "off"), [(torch.bfloat16, 0.1), (torch.float32, 1e-4)])
+def test_a_packed_head_multiplies_as_the_plain_one(dtype, off):
+    weight, states = torch.randn(512, 96, dtype=dtype), torch.randn(5, 96, dtype=dtype)
+    packed, plain = (Head(weight, packed=packed)(states).float() for packed in (True, False))
+    assert torch.allclose(packed, plain, atol=off, rtol=off / 10)
+    assert torch.equal(plain, (states @ weight.T).float())
 
 
 @has_kernels

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import Cache
 
-from app.policy.roomy_cache import with_room
+from app.policy import roomy_cache
 
 LAYERS, HEADS, WIDTH = 2, 3, 4
 
@@ -20,6 +22,11 @@ def read(rows: int, tokens: int, seed: int) -> DynamicCache:
     for layer in range(LAYERS):
         cache.update(states(rows, tokens, seed + layer), states(rows, tokens, seed + 10 + layer), layer)
     return cache
+
+
+def with_room(caches: Sequence[Cache], more: int, times: Sequence[int] | None = None) -> Cache:
+    rows = sum(len(cache.layers[0].keys) for cache in caches)
+    return roomy_cache.with_room(caches, more, torch.tensor(times or [1] * rows))
 
 
 def write(cache: Cache, rows: int, seed: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -60,3 +67,12 @@ def test_batches_of_other_lengths_are_padded_with_what_is_finite():
     both = with_room([short, long], more=1).layers[1]
     assert torch.equal(both.values[:2, :, :3], short.layers[1].values)
     assert torch.equal(both.keys[2:], long.layers[1].keys)
+
+
+def test_a_row_may_be_there_several_times():
+    short, long = read(2, 3, seed=1), read(3, 5, seed=30)
+    plain, times = with_room([short, long], more=1), [1, 3, 2, 1, 2]
+    rows = torch.arange(5).repeat_interleave(torch.tensor(times))
+    for once, often in zip(plain.layers, with_room([short, long], more=1, times=times).layers, strict=True):
+        assert torch.equal(often.keys, once.keys[rows])
+        assert torch.equal(often.values, once.values[rows])

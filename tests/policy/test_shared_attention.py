@@ -43,8 +43,7 @@ def kernel(request, monkeypatch):
     """The kernel of a CPU, and the formula that other devices use."""
     if request.param == "explicit":
 
-        def explicit(query, key, value, scaling, *, mask=None, causal=False):
-            bias = None if mask is None else torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, -torch.inf)
+        def explicit(query, key, value, scaling, *, bias=None, causal=False):
             return shared_attention._explicit(query, key, value, scaling, bias=bias, causal=causal)
 
         monkeypatch.setattr(shared_attention, "_with_lse", explicit)
