@@ -37,7 +37,7 @@ LOGGED = (
     "logps/chosen",
     "logps/rejected",
 )
-# Two outputs behind a long prompt are as many tokens as one pass is to have (`scoring.MAX_TOKENS`).
+# Two outputs behind a long prompt are as many tokens as one pass is to have (`forward.MAX_TOKENS`).
 PAIRS_A_PASS = 1
 
 

@@ -14,12 +14,12 @@ from app.config import PPOConfig
 from app.learning import offpolicy
 from app.learning.baseline import cross_fitted
 from app.learning.features import Array
+from app.learning.forward import MicroBatch, micro_batches
 from app.learning.samples import POLICY, REFERENCE, Sample
 from app.learning.scoring import (
     acting_as,
     as_tensor,
     is_untouched,
-    micro_batches,
     padded,
     policy_stack,
     reference_stack,
@@ -55,7 +55,7 @@ class Experience:
     reference: Tensor
     weight: Tensor  # [n, 1] at sequence level, [n, tokens] at token level
     advantage: Tensor  # [n, 1]
-    batches: list[list[int]]
+    batches: list[MicroBatch]
     facts: Metrics
     stale: str | None = None  # why none of it can be learnt from, if so; the rest is then empty
 

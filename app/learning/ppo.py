@@ -25,6 +25,7 @@ from torch import Tensor
 
 from app.config import PPOConfig
 from app.learning.experience import Experience, Metrics, Trained, TrainingError, ess, k3, prepare, stop_reason
+from app.learning.forward import MicroBatch, Reader
 from app.learning.samples import POLICY, Sample
 from app.learning.scoring import acting_as, output_logprobs, policy_stack
 
@@ -74,10 +75,9 @@ def _optimise(
     step, metrics, before = 0, dict(data.facts), [p.detach().clone() for p in parameters]
     for chunk in planned:
         optimizer.zero_grad(set_to_none=True)
-        stats = [
-            _backward(model, data, batch, config, banned=banned, ratios=ratios, of=sum(map(len, chunk)))
-            for batch in chunk
-        ]
+        reader, of = Reader(model), sum(len(batch.members) for batch in chunk)
+        stats = [_backward(reader, data, batch, config, banned=banned, ratios=ratios, of=of) for batch in chunk]
+        reader.backward()
         measured = dict(data.facts) | _averaged(stats) | {"ppo/ess": ess(ratios) / len(ratios)}
         reason = stop_reason(ratios, measured["objective/kl_behaviour"], config)
         if reason is not None:
@@ -98,9 +98,9 @@ def _optimise(
 
 
 def _backward(
-    model: Any,
+    reader: Reader,
     data: Experience,
-    batch: list[int],
+    batch: MicroBatch,
     config: PPOConfig,
     *,
     banned: Tensor,
@@ -109,25 +109,26 @@ def _backward(
 ) -> Metrics:
     """Add the gradient of a micro-batch of a step `of` so many samples, renew its ratios, and return its statistics."""
     # Dropout stays off (the model is in eval mode), so that ρ is 1 where nothing has been learnt yet.
-    logprobs, mask = output_logprobs(model, [data.samples[i] for i in batch], banned)
+    members = batch.members
+    logprobs, mask = output_logprobs(reader, [data.samples[i] for i in members], batch.shared, banned)
     width = logprobs.shape[1]
     loss, metrics = policy_loss(
         logprobs,
-        data.proximal[batch, :width],
-        data.reference[batch, :width],
+        data.proximal[members, :width],
+        data.reference[members, :width],
         mask=mask,
-        weight=data.weight[batch, :width],
-        advantage=data.advantage[batch],
+        weight=data.weight[members, :width],
+        advantage=data.advantage[members],
         config=config,
         # A constant, not each sample's own length, or short outputs would count for more (Dr. GRPO, 2503.20783).
         scale=of * data.facts["data/output_tokens"],
     )
     loss.backward()  # type: ignore[no-untyped-call]
-    difference = logprobs.detach() - data.behaviour[batch, :width]
-    ratios[batch] = difference.sum(1)
+    difference = logprobs.detach() - data.behaviour[members, :width]
+    ratios[members] = difference.sum(1)
     return metrics | {
-        "samples": float(len(batch)),
-        "ppo/loss": float(loss.detach()) * of / len(batch),
+        "samples": float(len(members)),
+        "ppo/loss": float(loss.detach()) * of / len(members),
         "objective/kl_behaviour": float(k3(difference).sum(1).mean()),
     }
 
@@ -170,21 +171,21 @@ def policy_loss(
     return loss, metrics
 
 
-def _steps(batches: list[list[int]], epochs: int, size: int, seed: int) -> Iterator[list[list[int]]]:
+def _steps(batches: list[MicroBatch], epochs: int, size: int, seed: int) -> Iterator[list[MicroBatch]]:
     """The micro-batches of each optimiser step, shuffled anew every epoch, in steps of some `size` samples.
 
     An epoch is cut into steps of about equal size. A last step of what is left over would move the policy as far as any
     other, because Adam scales by the gradient's own size, and on the noise of a few samples.
     """
     generator = torch.Generator().manual_seed(seed)
-    total = sum(map(len, batches))
+    total = sum(len(batch.members) for batch in batches)
     steps = max(1, round(total / size))
     for _ in range(epochs):
-        step: list[list[int]] = []
+        step: list[MicroBatch] = []
         taken = ended = 0
         for at in torch.randperm(len(batches), generator=generator).tolist():
             step.append(batches[at])
-            taken += len(batches[at])
+            taken += len(batches[at].members)
             if taken * steps // total > ended:
                 yield step
                 step, ended = [], taken * steps // total

@@ -14,8 +14,9 @@ from transformers import AutoTokenizer
 
 from app.config import VibeBotConfig
 from app.learning.dataset import Dataset
+from app.learning.forward import micro_batches
 from app.learning.samples import POLICY, REFERENCE, Sample
-from app.learning.scoring import acting_as, micro_batches, score
+from app.learning.scoring import acting_as, score
 from app.policy.base_model import base_directory
 from app.policy.loading import load_base
 from app.policy.model import banned_ids

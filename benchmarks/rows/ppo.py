@@ -114,8 +114,9 @@ def config_of(settings: Settings) -> Any:
 
 def as_written_now(trainable: Any, samples: Sequence[Any], config: Any) -> list[Any]:
     """The samples with the log-probabilities that the policy in memory has, as though it had just written them."""
+    from app.learning.forward import micro_batches
     from app.learning.samples import POLICY
-    from app.learning.scoring import acting_as, micro_batches, score
+    from app.learning.scoring import acting_as, score
 
     with acting_as(trainable.model, [POLICY]):
         batches = micro_batches(samples, config.ppo.micro_batch_size, trainable.banned.device)

@@ -17,6 +17,7 @@ from app import clock
 from app.config import VibeBotConfig
 from app.learning.dataset import Dataset, Logged
 from app.learning.features import NAMES
+from app.learning.forward import Reader
 from app.learning.ppo import train
 from app.learning.samples import POLICY, REFERENCE, Sample
 from app.learning.scoring import acting_as, output_logprobs, policy_stack
@@ -24,6 +25,7 @@ from app.learning.trainable import Trainable
 from app.policy import checkpoints
 from app.policy.checkpoints import ADAPTER_WEIGHTS, AdapterRef, Manifest
 from app.policy.model import LanguageModel
+from app.policy.prefixes import common_prefix
 from app.policy.prompts import PromptBuilder, Said, Target
 from app.policy.registry import Stack
 from dbs.states import CheckpointKind, Kind
@@ -129,9 +131,11 @@ class Forge:
             with acting_as(trainable.model, policy_stack(trainable.model), trainable=POLICY):
                 parameters = [p for p in trainable.model.parameters() if p.requires_grad]
                 optimizer = optimizer or torch.optim.AdamW(parameters, lr=rate)
-                logprobs, mask = output_logprobs(trainable.model, batch, trainable.banned)
+                reader, shared = Reader(trainable.model), common_prefix([one.prompt_ids for one in batch])
+                logprobs, mask = output_logprobs(reader, batch, shared, trainable.banned)
                 optimizer.zero_grad()
                 (-(logprobs * mask).sum() / mask.sum()).backward()
+                reader.backward()
                 optimizer.step()
         return self.written(trainable)
 

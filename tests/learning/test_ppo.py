@@ -20,8 +20,9 @@ from app.learning.experience import (
     prepare,
     stop_reason,
 )
+from app.learning.forward import MicroBatch, Reader, micro_batches
 from app.learning.ppo import _steps, policy_loss, train
-from app.learning.scoring import acting_as, micro_batches, output_logprobs, policy_stack, score
+from app.learning.scoring import acting_as, output_logprobs, policy_stack, score
 from tests.learning.conftest import BANNED, END, sample, shake, slow_logprobs, tiny_model, write
 
 CONFIG = PPOConfig(batch_size=16, micro_batch_size=8, epochs=2, learning_rate=3e-3)
@@ -91,8 +92,9 @@ def test_gradient_of_the_whole_loss_equals_finite_differences():
 
     def loss() -> torch.Tensor:
         return policy_loss(
-            output_logprobs(model, samples, BANNED)[0], proximal, reference, mask=mask, weight=torch.full((3, 5), 1.3),
-            advantage=torch.tensor([[1.0], [-0.5], [0.3]]), config=CONFIG, scale=3.0,
+            output_logprobs(Reader(model), samples, 0, BANNED)[0], proximal, reference,
+            mask=mask, weight=torch.full((3, 5), 1.3), advantage=torch.tensor([[1.0], [-0.5], [0.3]]),
+            config=CONFIG, scale=3.0,
         )[0]  # fmt: skip
 
     def slope(flat: torch.Tensor, at: int, step: float = 2e-3) -> float:
@@ -327,19 +329,23 @@ def test_loss_that_is_not_finite_is_an_error():
     assert END not in BANNED
 
 
+def drafts(step: list[MicroBatch]) -> int:
+    return sum(len(batch.members) for batch in step)
+
+
 @pytest.mark.parametrize(("size", "count"), [(4, 2), (3, 3), (1, 5), (100, 1)])
 def test_every_epoch_uses_each_micro_batch_once_in_steps_of_like_sizes(size, count):
-    batches = [[0, 1, 2], [3], [4, 5], [6, 7, 8], [9]]
+    batches = [MicroBatch(members, 0) for members in ([0, 1, 2], [3], [4, 5], [6, 7, 8], [9])]
     steps = list(_steps(batches, 2, size, seed=3))
     taken = [batch for step in steps for batch in step]
     assert sorted(taken[:5]) == sorted(taken[5:]) == sorted(batches)
     if size > 1:  # no micro-batch is larger than a step
         assert len(steps) == 2 * count
-        assert all(abs(sum(map(len, step)) - 10 / count) < 3 for step in steps)
+        assert all(abs(drafts(step) - 10 / count) < 3 for step in steps)
     assert all(steps)
     assert taken != [batch for step in _steps(batches, 2, size, seed=4) for batch in step]
 
 
 def test_what_is_left_over_is_no_step_of_its_own():
-    equal = [[*range(at, at + 8)] for at in range(0, 72, 8)]
-    assert [sum(map(len, step)) for step in _steps(equal, 1, 32, seed=0)] == [40, 32]
+    equal = [MicroBatch([*range(at, at + 8)], 0) for at in range(0, 72, 8)]
+    assert [drafts(step) for step in _steps(equal, 1, 32, seed=0)] == [40, 32]

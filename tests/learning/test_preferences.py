@@ -18,6 +18,7 @@ from app import clock, leases
 from app.config import DPOConfig, VibeBotConfig
 from app.learning import dpo
 from app.learning.dpo import Pair
+from app.learning.forward import MicroBatch
 from app.learning.preferences import choices, run_dpo
 from app.learning.samples import POLICY, REFERENCE
 from app.learning.scoring import acting_as, policy_stack, reference_stack, score
@@ -232,7 +233,7 @@ def test_the_policy_is_compared_with_the_reference_as_it_samples(on_two_adapters
     model = on_two_adapters.model
     written = write_twice(settings, 12)
     rows = [sample(prompt, output) for prompt, *outputs in written for output in outputs]
-    batches = [[i] for i in range(len(rows))]
+    batches = [MicroBatch([i], 0) for i in range(len(rows))]
     found = {}
     for stack in (policy_stack(model), reference_stack(model)):
         with acting_as(model, stack):
