@@ -25,9 +25,9 @@ def backtest(
     out: Annotated[Path, typer.Option(help="Where report.json and lift.png go.")] = Path("data/backtest"),
 ) -> None:
     """Run the whole loop in virtual time against a sandbox, and measure what it learnt."""
-    from app.local.threads import have_the_processor
+    from app.local.machine import have_the_machine
 
-    have_the_processor()
+    have_the_machine()
     from rich.console import Console
 
     from app.learning.gate import PROFILES
@@ -74,9 +74,9 @@ def lift(
     model: Annotated[Path | None, typer.Option(help="Directory of the base model; SmolLM2-135M if left out.")] = None,
 ) -> None:
     """Measure the lift of a backtest again: the more drafts of each prompt, the narrower its interval."""
-    from app.local.threads import have_the_processor
+    from app.local.machine import have_the_machine
 
-    have_the_processor()
+    have_the_machine()
     from rich.console import Console
 
     from app.local import backtest as local_backtest

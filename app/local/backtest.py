@@ -86,7 +86,8 @@ def backtest_config(directory: Path, plan: Plan, handles: list[str]) -> VibeBotC
     """The bot of a backtest: some 50 posts a day, half of the 100 that the community bears before it tires.
 
     It reads seldom and answers most of what it reads, all of a turn in one batch: large batches are written faster, and
-    judging a post takes half as long as answering it. Who is answered is not part of what is learnt.
+    judging a post takes a fraction of that. Who is answered is not part of what is learnt. No draft is the reference's:
+    one in twenty would be a batch of its own, and the lift tells what a comparison with it would.
 
     It learns as the demo does. Rewards at four hours: by then five sixths of what a post will earn is there, and an
     update learns from what the policy of today wrote and not that of two updates ago.
@@ -122,6 +123,7 @@ def backtest_config(directory: Path, plan: Plan, handles: list[str]) -> VibeBotC
             "ppo": {
                 **learning,
                 "gate": plan.gate,
+                "reference_share": 0.0,
                 "min_samples": DRAFTS_PER_UPDATE,
                 "max_samples": DRAFTS_PER_UPDATE * 3 // 2,
             },
