@@ -85,9 +85,10 @@ class BacktestError(RuntimeError):
 def backtest_config(directory: Path, plan: Plan, handles: list[str]) -> VibeBotConfig:
     """The bot of a backtest: some 50 posts a day, half of the 100 that the community bears before it tires.
 
-    It reads seldom and answers most of what it reads, all of a turn in one batch: large batches are written faster, and
-    judging a post takes a fraction of that. Who is answered is not part of what is learnt. No draft is the reference's:
-    one in twenty would be a batch of its own, and the lift tells what a comparison with it would.
+    It reads seldom and as far back as it answers, and answers one post of everybody who called it or whom it may
+    address again, all of a turn in one batch: large batches are written faster, which is why it writes few posts of its
+    own. No draft is the reference's: one in twenty would be a batch of its own, and what it is for is what the lift
+    measures. Who is answered is not part of what is learnt.
 
     It learns as the demo does. Rewards at four hours: by then five sixths of what a post will earn is there, and an
     update learns from what the policy of today wrote and not that of two updates ago.
@@ -101,10 +102,10 @@ def backtest_config(directory: Path, plan: Plan, handles: list[str]) -> VibeBotC
             **settings,
             "accounts_to_follow": handles,
             "loop": {
-                "tl_retrieval_length": 48,
+                "tl_retrieval_length": 96,
                 "tl_retrieval_interval": 480,
                 "mentions_interval": 480,
-                "own_post_interval": 480,
+                "own_post_interval": 960,
                 "engagement_retrieval_interval": 240,
                 "community_interval": 14 * 1440,
                 "ppo_interval": 120,
