@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +14,12 @@ from app.policy.flash import Parts
 from app.policy.llama_step import LlamaStep
 
 STEP = 128  # tokens; lengths of the cache, and of what is attended to, are multiples of it
+
+
+Outputs = list[list[tuple[int, float]]]  # of each text its (token, log-probability) pairs
+# Log-probabilities of hidden states at a temperature; a token of each row of these, by uniforms.
+Policy = Callable[[Tensor, float | Tensor], Tensor]
+Draw = Callable[[Tensor, Tensor], Tensor]
 
 
 class Shape(NamedTuple):

@@ -5,22 +5,17 @@ Rows that have ended leave the batch, because there a step costs more the more r
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from app.policy import shared_attention
-from app.policy.decoding_slots import Prompts
+from app.policy.decoding_slots import Draw, Outputs, Policy, Prompts
 from app.policy.llama_step import LlamaStep
 from app.policy.shared_attention import Keys
 
 COMPACT_AT = 0.25  # share of ended rows at which the batch is made smaller; doing so copies the cache
-
-Outputs = list[list[tuple[int, float]]]
-Policy = Callable[[Tensor, float], Tensor]
-Draw = Callable[[Tensor, Tensor], Tensor]
 
 
 class EagerSampler:

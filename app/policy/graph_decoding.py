@@ -11,23 +11,18 @@ reads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from app.policy import flash, llama_step
-from app.policy.decoding_slots import STEP, Prompts, Shape, Slots, power_of_two, rounded
+from app.policy.decoding_slots import STEP, Draw, Outputs, Policy, Prompts, Shape, Slots, power_of_two, rounded
 from app.policy.flash import Parts
 from app.policy.llama_step import LlamaStep
 
 LOOK_EVERY = 8  # tokens; a look waits for the device
 MOST_GRAPHS = 64  # kept at a time, of some megabytes each
-
-Outputs = list[list[tuple[int, float]]]
-Policy = Callable[[Tensor, Tensor], Tensor]
-Draw = Callable[[Tensor, Tensor], Tensor]
 
 
 class GraphSampler:

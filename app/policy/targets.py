@@ -42,21 +42,24 @@ def unjudged(session: Session, bot_id: str, limit: int) -> Sequence[TimelinePost
     """Posts to be judged: who addresses the bot first, then the newest, without those that stand in line.
 
     While another post of its author's or of its conversation is about to be answered, a post needs no judgement, and
-    the cooldown may spare it one for good. Where a turn read 48 posts of 20 authors, more than half of what was judged
-    was never answered.
+    the cooldown may spare it one for good: of 1,367 posts that a backtest judged without regard to it, it answered 588.
     """
     line = _Line()
     rows = session.execute(
-        select(TimelinePost.x_post_id, TimelinePost.author_id, TimelinePost.conversation_id, TimelinePost.summons)
+        select(
+            TimelinePost.x_post_id,
+            TimelinePost.state,
+            TimelinePost.author_id,
+            TimelinePost.conversation_id,
+            TimelinePost.summons,
+        )
         .where(TimelinePost.bot_id == bot_id, TimelinePost.state.in_((SeenState.SELECTED, SeenState.SEEN)))
         .order_by(TimelinePost.state == SeenState.SEEN, *FIRST)
     ).all()
-    first = [row.x_post_id for row in rows if line.admits(row.author_id, row.conversation_id, summons=row.summons)]
+    first = [row for row in rows if line.admits(row.author_id, row.conversation_id, summons=row.summons)]
+    ids = [row.x_post_id for row in first if row.state == SeenState.SEEN][:limit]
     return session.scalars(
-        select(TimelinePost)
-        .where(TimelinePost.bot_id == bot_id, TimelinePost.state == SeenState.SEEN, TimelinePost.x_post_id.in_(first))
-        .order_by(*FIRST)
-        .limit(limit)
+        select(TimelinePost).where(TimelinePost.bot_id == bot_id, TimelinePost.x_post_id.in_(ids)).order_by(*FIRST)
     ).all()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from tiny_model import save_adapter
 
 from app.policy import graph_decoding, llama_step
@@ -142,9 +141,7 @@ def test_who_samples(models):
 
 
 @pytest.mark.parametrize("prompts", [TOGETHER, APART, TOGETHER[:1]], ids=["with a prefix", "without", "one"])
-def test_packed_weights_are_followed_with_an_adapter_on_them(model_config, tiny_directory, tmp_path, prompts):
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        pytest.skip("this processor has no products in bfloat16, and nothing is packed")
+def test_in_bfloat16_a_step_is_what_scoring_finds(model_config, tiny_directory, tmp_path, prompts):
     model = LanguageModel(model_config.model_copy(update={"batch_size": 8, "dtype": "bfloat16"}))
     modules = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "down_proj")
     texts = []

@@ -59,6 +59,7 @@ def test_a_backtest_asks_before_torch_is_imported() -> None:
     assert told.split() == ["False", "True", machine.SPINS]
 
 
+# Elsewhere there is no `mallopt` to call, and nothing to be seen of it.
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's memory is told")
 def test_memory_is_taken_from_the_system_once() -> None:
     given_back, kept = (
