@@ -32,10 +32,13 @@ def alike(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
 def _alike(prompts: Sequence[Sequence[int]], members: list[int]) -> list[list[int]]:
     if len(members) < 2:
         return [members] if members else []
-    shared = common_prefix([prompts[i] for i in members])
-    token, count = Counter(prompts[i][shared] for i in members).most_common(1)[0]
-    most = [i for i in members if prompts[i][shared] == token]
-    rest = [i for i in members if prompts[i][shared] != token]
-    if not rest or 2 * count <= len(members) or common_prefix([prompts[i] for i in most]) < shared + MIN_SHARED:
-        return [members]
+    enough = common_prefix([prompts[i] for i in members]) + MIN_SHARED
+    most = members
+    # A few may go their own way at once and a few others a token later: it is where most come to that counts.
+    while (shared := common_prefix([prompts[i] for i in most])) < enough:
+        token, count = Counter(prompts[i][shared] for i in most).most_common(1)[0]
+        if count == len(most) or 2 * count <= len(members):
+            return [members]
+        most = [i for i in most if prompts[i][shared] == token]
+    rest = sorted(set(members) - set(most))
     return [*_alike(prompts, most), *_alike(prompts, rest)]

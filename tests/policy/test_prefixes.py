@@ -43,3 +43,12 @@ def test_a_few_posts_of_ones_own_do_not_spoil_the_replies() -> None:
     found = [[*opening[kind], *(draw.randrange(1000) for _ in range(50))] for kind in kinds]
     groups = alike(found)
     assert [{kinds[i] for i in group} for group in groups] == [{"reply"}, {"post"}]
+
+
+def test_nor_do_others_that_part_from_them_a_token_later() -> None:
+    """A post of one's own begins otherwise; a long post's prompt, which lacks the first example, one token later."""
+    own, shorter, reply = [1] * 71 + [2] * 120, [1] * 71 + [3, 4] + [5] * 200, [1] * 71 + [3, 6] + [7] * 270
+    openings = [own] * 2 + [shorter] * 6 + [reply] * 96
+    found = [[*opening, 8, number] for number, opening in enumerate(openings)]
+    groups = [{len(found[i]) for i in group} for group in alike(found)]
+    assert groups == [{345}, {275}, {193}]
