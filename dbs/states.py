@@ -17,7 +17,7 @@ class SeenState(StrEnum):
     """The life of a post that the bot reads."""
 
     SEEN = "seen"  # stored, not judged yet
-    SELECTED = "selected"  # judged, and to be answered
+    SELECTED = "selected"  # to be answered: judged worthy, or it addresses the bot
     IGNORED = "ignored"  # judged, and not to be answered
     DRAFTED = "drafted"  # has at least one approved draft
     GIVEN_UP = "given_up"  # every draft was refused

@@ -28,7 +28,7 @@ from app.policy.topics import Heard, choose_topic
 from app.policy.wording import SUMMARY_OPENING
 from app.policy.writer import Job, Writer, Written
 from app.safety import check_text
-from dbs.models import Community
+from dbs.models import Community, TimelinePost
 from dbs.session import Database
 from dbs.states import Kind, SeenState
 
@@ -105,25 +105,31 @@ class Author:
 
         A turn has a limit, because posts may come in as fast as they are judged, and judging must not keep the bot
         from writing. Who addresses the bot comes first, then the newest; of one author's posts, and of one
-        conversation's, a turn judges one, for no more could be answered.
+        conversation's, a turn takes one, for no more could be answered.
+
+        Who addresses the bot is answered whatever the post says, so it is selected without being judged: its score
+        would decide nothing but the bar for the others.
 
         Returns:
-            X ids of the posts judged.
+            X ids of the posts that were decided on.
         """
         with self._db.transaction() as session:
             forgotten.hold(session, self._config.bot_id)
             expired = targets.expire(session, self._config)
             posts = targets.unjudged(session, self._config.bot_id, JUDGED_PER_TURN)
             barred = targets.unanswerable(session, self._config, posts)
-        asked = [post for post in posts if post.x_post_id not in barred]
+        called = [post.x_post_id for post in posts if post.summons and post.x_post_id not in barred]
+        asked = [post for post in posts if not post.summons and post.x_post_id not in barred]
         judge = self._reference_judge()
         scores = judge.judge([post.text for post in asked]) if asked else []
         by_id = {post.x_post_id: score for post, score in zip(asked, scores, strict=True)}
         with self._db.transaction() as session:
             forgotten.hold(session, self._config.bot_id)
-            judged = self._store_judgements(session, judge.version, by_id, barred)
+            rows = targets.still(session, self._config.bot_id, [*by_id, *barred, *called], SeenState.SEEN)
+            self._decide(rows, barred, called)
+            judged = self._store_judgements(session, rows, judge.version, by_id)
         log.info("posts.judged", judged=len(judged), expired=expired)
-        return judged
+        return [x_post_id for x_post_id in called if x_post_id in rows] + judged
 
     def draft_selected(self) -> list[uuid.UUID]:
         """Write drafts for the selected posts, up to a turn's worth, each tried again while it is refused.
@@ -238,15 +244,19 @@ class Author:
             self._judge, self._judged_by = Judge(self.model, self._prompts, name), pointers.reference.checkpoint_id
         return self._judge
 
+    @staticmethod
+    def _decide(rows: dict[str, TimelinePost], barred: dict[str, str], called: Sequence[str]) -> None:
+        """Settle what needs no judgement: who may not be answered, and who addresses the bot."""
+        decisions = {x_post_id: (SeenState.IGNORED, reason) for x_post_id, reason in barred.items()}
+        decisions |= dict.fromkeys(called, (SeenState.SELECTED, "summons: it addresses the bot"))
+        for x_post_id in decisions.keys() & rows.keys():
+            rows[x_post_id].state, rows[x_post_id].state_reason = decisions[x_post_id]
+
     def _store_judgements(
-        self, session: Session, version: str, scores: dict[str, Scores], barred: dict[str, str]
+        self, session: Session, rows: dict[str, TimelinePost], version: str, scores: dict[str, Scores]
     ) -> list[str]:
-        rows = targets.still(session, self._config.bot_id, [*scores, *barred], SeenState.SEEN)
         known = targets.recent_scores(session, self._config.bot_id, version, SCORES_COMPARED)
         limit = threshold([*known, *(score.score for score in scores.values())], self._config.loop.selection_share)
-        for x_post_id, reason in barred.items():
-            if x_post_id in rows:
-                rows[x_post_id].state, rows[x_post_id].state_reason = SeenState.IGNORED, reason
         judged = [x_post_id for x_post_id in scores if x_post_id in rows]
         for x_post_id in judged:
             row, score = rows[x_post_id], scores[x_post_id]
@@ -255,7 +265,6 @@ class Author:
                 limit,
                 exploration=self._config.loop.exploration_share,
                 roll=self._random.random(),
-                summons=row.summons,
             )
             session.add(records.judgement(row, version, score, selection))
             row.state = SeenState.SELECTED if selection.selected else SeenState.IGNORED

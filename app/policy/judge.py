@@ -41,7 +41,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Selection:
-    """Whether a post is to be answered, the chance that it had, and by what: score, exploration, summons or none."""
+    """Whether a post is to be answered, the chance that it had, and by what: score, exploration or none."""
 
     selected: bool
     chance: float
@@ -93,17 +93,14 @@ def threshold(scores: Sequence[float], share: float) -> float:
     return float(np.quantile(np.asarray(scores), 1 - share))
 
 
-def select(score: float, limit: float, *, exploration: float, roll: float, summons: bool) -> Selection:
+def select(score: float, limit: float, *, exploration: float, roll: float) -> Selection:
     """Decide whether a post is answered.
 
     Args:
         limit: scores above it are selected for certain.
         exploration: the chance of any other post.
         roll: a number drawn from [0, 1), which decides for those.
-        summons: whether the post addresses the bot; then it is answered whatever its score.
     """
-    if summons:
-        return Selection(True, 1.0, "summons")
     if score > limit:
         return Selection(True, 1.0, "score")
     return Selection(roll < exploration, exploration, "exploration" if roll < exploration else "none")

@@ -239,14 +239,14 @@ class JobMaker:
             .where(Judgement.bot_id == post.bot_id, Judgement.x_post_id == post.x_post_id)
             .order_by(Judgement.judged_at.desc())
             .limit(1)
-        ).one()
+        ).one_or_none()  # none where the post calls the bot
         return {
             "target_post_id": post.x_post_id,
             "target_author_id": post.author_id,
-            "judgement_id": judgement.judgement_id,
-            "judge_score": judgement.score,
-            "judge_version": judgement.judge_version,
-            "selection_chance": judgement.selection_chance,
+            "judgement_id": judgement.judgement_id if judgement else None,
+            "judge_score": judgement.score if judgement else None,
+            "judge_version": judgement.judge_version if judgement else None,
+            "selection_chance": judgement.selection_chance if judgement else 1.0,
             "target_likes": post.likes,
             "target_retweets": post.retweets,
             "target_replies": post.replies,

@@ -72,7 +72,9 @@ class Draft(Base):
     judgement_id: Mapped[uuid.UUID | None] = mapped_column(
         ForeignKey("judgements.judgement_id", ondelete="SET NULL"), comment="The judgement that led to it."
     )
-    judge_score: Mapped[float | None] = mapped_column(comment="The judgement's score; NULL where nothing was judged.")
+    judge_score: Mapped[float | None] = mapped_column(
+        comment="The judgement's score; NULL where nothing was judged: own posts, and answers to who addressed the bot."
+    )
     judge_version: Mapped[str | None] = mapped_column(comment="The judgement's version.")
     selection_chance: Mapped[float] = mapped_column(comment="The chance with which the target was selected, 0 to 1.")
     arm: Mapped[str] = mapped_column(comment="The arm it was assigned to by chance: incumbent, canary or reference.")

@@ -75,5 +75,7 @@ class Judgement(Base):
     score: Mapped[float] = mapped_column(comment="The two log-odds as one number; higher is worthier.")
     selected: Mapped[bool] = mapped_column(comment="Whether it is to be answered.")
     selection_chance: Mapped[float] = mapped_column(comment="The chance with which it was selected, 0 to 1.")
-    selected_by: Mapped[str] = mapped_column(comment="score, exploration, summons or none.")
+    selected_by: Mapped[str] = mapped_column(
+        comment="score, exploration or none; in rows of before revision 0009 summons, too."
+    )
     judged_at: Mapped[datetime] = mapped_column(comment="World time.")

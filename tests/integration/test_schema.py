@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from factories import BOT, give_seen
 from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.orm import Session
 
+from app import clock
 from app.local.servers import EmbeddedPostgres
 from dbs import document, migrations
-from dbs.models import Base
+from dbs.models import Base, Judgement
+from dbs.states import SeenState
 
 CATALOGUE = """
     SELECT 'column' AS what, c.column_name AS name, c.data_type || ' ' || c.is_nullable AS shape
@@ -141,6 +145,24 @@ def test_what_days_came_to_before_there_was_a_table_of_it(database_url: str) -> 
         assert connection.execute(text("SELECT count(*) FROM spent_days")).scalar_one() == 0
     engine.dispose()
     assert [tuple(day) for day in days] == [("2026-01-01", pytest.approx(0.3)), ("2026-01-02", 0.5)]
+
+
+def test_older_code_finds_a_judgement_of_whatever_is_to_be_answered(database_url: str) -> None:
+    engine = create_engine(database_url)
+    with Session(engine) as session:
+        session.execute(text("INSERT INTO bots (bot_id, user_id, created_at) VALUES (:bot, '1', now())"), {"bot": BOT})
+        for x_post_id in ("1", "2"):
+            give_seen(session, x_post_id, summons=True, state=SeenState.SELECTED, state_reason="summons")
+        judged = {"bot_id": BOT, "judge_version": "1", "selected_by": "summons", "judged_at": clock.now()}
+        scores = {"newsworthy": 1.0, "substantive": 1.0, "score": 1.0, "selected": True, "selection_chance": 1.0}
+        session.add(Judgement(x_post_id="2", **judged, **scores))
+        session.commit()
+    migrations.downgrade(database_url, "0008")
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT x_post_id, state, state_reason FROM timeline_posts ORDER BY 1")).all()
+    migrations.upgrade(database_url)
+    engine.dispose()
+    assert [tuple(row) for row in rows] == [("1", "seen", None), ("2", "selected", "summons")]
 
 
 def test_sql_files_are_what_the_migrations_make(database_url: str, empty_url: str) -> None:

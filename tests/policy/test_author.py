@@ -67,12 +67,18 @@ def test_old_posts_expire_and_context_is_left_alone(author, database, config):
     }  # fmt: skip
 
 
-def test_a_summons_is_answered_whatever_its_score(author, database):
+def test_a_summons_is_selected_without_being_judged(author, database, monkeypatch):
+    accept_everything(monkeypatch)
     see(database, 3, summons=True)
-    author.judge_seen()
+    see(database, 20, first=200, authors=1000)
+    assert {"100", "101", "102"} < set(author.judge_seen())
+    assert {states(database)[x_post_id] for x_post_id in ("100", "101", "102")} == {SeenState.SELECTED}
     with database.transaction() as session:
-        rows = session.scalars(select(Judgement)).all()
-    assert [(row.selected, row.selection_chance, row.selected_by) for row in rows] == [(True, 1.0, "summons")] * 3
+        judged = set(session.scalars(select(Judgement.x_post_id)))
+    assert judged == {str(number) for number in range(200, 220)}
+    author.draft_selected()
+    written = [row for row in drafts(database) if row.target_post_id.startswith("10")]
+    assert [(row.judgement_id, row.judge_score, row.selection_chance) for row in written] == [(None, None, 1.0)] * 3
 
 
 def test_who_may_not_be_answered_is_not_even_judged(author, database, config):
@@ -139,8 +145,9 @@ def test_where_x_allows_only_summoned_replies_only_those_are_judged(author, data
 
 def test_every_draft_is_kept_with_all_that_learning_needs(author, database, config, model):
     counted = clock.now() - timedelta(minutes=3)
+    author = make(with_loop(config, selection_share=1.0, quote_share=0.0), database, model)
     see(
-        database, 8, summons=True, likes=6, retweets=2, replies=1, quotes=0, impressions=40,
+        database, 8, likes=6, retweets=2, replies=1, quotes=0, impressions=40,
         counts_at=counted, created_at=counted - timedelta(minutes=30),
     )  # fmt: skip
     author.judge_seen()

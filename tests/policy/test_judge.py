@@ -61,15 +61,13 @@ def test_no_bar_can_be_told_from_a_handful():
     assert threshold([], 1.0) == -math.inf
 
 
-@given(ODDS, ODDS, st.floats(0, 0.5), st.floats(0, 1, exclude_max=True), st.booleans())
-def test_the_logged_chance_is_the_true_one(score, limit, exploration, roll, summons):
-    selection = select(score, limit, exploration=exploration, roll=roll, summons=summons)
-    certain = summons or score > limit
+@given(ODDS, ODDS, st.floats(0, 0.5), st.floats(0, 1, exclude_max=True))
+def test_the_logged_chance_is_the_true_one(score, limit, exploration, roll):
+    selection = select(score, limit, exploration=exploration, roll=roll)
+    certain = score > limit
     assert selection.chance == (1.0 if certain else exploration)
     assert selection.selected == (certain or roll < exploration)
-    assert selection.by == (
-        "summons" if summons else "score" if certain else "exploration" if selection.selected else "none"
-    )
+    assert selection.by == ("score" if certain else "exploration" if selection.selected else "none")
 
 
 TALK = [Heard(str(author), None, f"The {word} is late again") for word in ("tram", "ferry") for author in range(4)]
