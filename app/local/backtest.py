@@ -40,6 +40,7 @@ Arm = Literal["trained", "shuffled", "oracle"]
 
 REPORT = "report.json"
 DRAFTS_PER_UPDATE = 96
+LONGEST_PROMPT = 424  # tokens, of which some 340 are the persona and the examples
 MOST_ANSWERED = 64  # in a turn: what the timeline brings, and who called; some 30 to 40
 # A community that answers so little that nothing is ever learnt must not be lived in for ever.
 LONGEST = timedelta(days=90)
@@ -90,13 +91,16 @@ def backtest_config(directory: Path, plan: Plan, handles: list[str]) -> VibeBotC
     own. No draft is the reference's: one in twenty would be a batch of its own, and what it is for is what the lift
     measures. Who is answered is not part of what is learnt.
 
+    Of a conversation it reads what the post answers, and seldom more: a prompt has room for eighty tokens after the
+    persona and the examples. Every draft is read three to five times, once to be written and then to be learnt from.
+
     It learns as the demo does. Rewards at four hours: by then five sixths of what a post will earn is there, and an
     update learns from what the policy of today wrote and not that of two updates ago.
     """
     settings = sandbox_config(directory, plan.model)
     learning = time_lapse_config(directory, plan.model)["ppo"]
     settings["persona"] = {**settings["persona"], "adaptive": False}
-    settings["model"] = {**settings["model"], "batch_size": MOST_ANSWERED}
+    settings["model"] = {**settings["model"], "batch_size": MOST_ANSWERED, "max_prompt_tokens": LONGEST_PROMPT}
     return parse_config(
         {
             **settings,
@@ -105,7 +109,7 @@ def backtest_config(directory: Path, plan: Plan, handles: list[str]) -> VibeBotC
                 "tl_retrieval_length": 96,
                 "tl_retrieval_interval": 480,
                 "mentions_interval": 480,
-                "own_post_interval": 960,
+                "own_post_interval": 1440,
                 "engagement_retrieval_interval": 240,
                 "community_interval": 14 * 1440,
                 "ppo_interval": 120,

@@ -38,7 +38,7 @@ from dbs.states import Kind
 EXAMPLES_PER_TOPIC = 8
 DRAFTS_PER_PROMPT = 6  # of the first and of the current checkpoint, which the lift compares
 DRAFTS_BETWEEN = 1  # of those served in between, which only the curve shows
-ROWS = 96  # sampled at a time: a row costs less the more there are
+ROWS = 216  # sampled at a time: a row costs less the more there are
 SEED = 20_260_105
 BOOTSTRAPS = 4000
 
