@@ -49,7 +49,7 @@ class _Life:
     def post(self) -> None:
         """One more post that is worth an answer and has none, once no turn is left that would answer it already."""
         from app import clock
-        from dbs.models import Judgement, TimelinePost
+        from dbs.models import TimelinePost
 
         until(self._rests, LONGEST_WAIT, "the end of a turn of generation", 0.02)
         self.seen += 1
@@ -59,11 +59,6 @@ class _Life:
             session.add(TimelinePost(
                 bot_id=BOT, x_post_id=x_post_id, author_id=x_post_id, text=text, conversation_id=x_post_id,
                 created_at=now, first_seen_at=now, source="mention", summons=True, state="selected",
-            ))  # fmt: skip
-            session.flush()
-            session.add(Judgement(
-                bot_id=BOT, x_post_id=x_post_id, judge_version="1", newsworthy=1.0, substantive=1.0, score=1.0,
-                selected=True, selection_chance=1.0, selected_by="summons", judged_at=now,
             ))  # fmt: skip
 
     def _rests(self) -> bool:
