@@ -16,9 +16,9 @@ class Kind(StrEnum):
 class SeenState(StrEnum):
     """The life of a post that the bot reads."""
 
-    SEEN = "seen"  # stored, not judged yet
+    SEEN = "seen"  # stored, not decided on yet
     SELECTED = "selected"  # to be answered: judged worthy, or it addresses the bot
-    IGNORED = "ignored"  # judged, and not to be answered
+    IGNORED = "ignored"  # not to be answered: judged unworthy, or its author may not be spoken to
     DRAFTED = "drafted"  # has at least one approved draft
     GIVEN_UP = "given_up"  # every draft was refused
     EXPIRED = "expired"  # too old, or gone, before it was answered

@@ -91,8 +91,9 @@ def backtest_config(directory: Path, plan: Plan, handles: list[str]) -> VibeBotC
     own. No draft is the reference's: one in twenty would be a batch of its own, and what it is for is what the lift
     measures. Who is answered is not part of what is learnt.
 
-    Of a conversation it reads what the post answers, and seldom more: a prompt has room for eighty tokens after the
-    persona and the examples. Every draft is read three to five times, once to be written and then to be learnt from.
+    Of a conversation it reads little: a prompt has room for eighty tokens after the persona and the examples. In
+    `default` a third of the prompts of who called showed anything above their post, where two thirds answer one. Every
+    draft is read three to five times, once to be written and then to be learnt from.
 
     It learns as the demo does. Rewards at four hours: by then five sixths of what a post will earn is there, and an
     update learns from what the policy of today wrote and not that of two updates ago.

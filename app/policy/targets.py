@@ -39,7 +39,7 @@ def expire(session: Session, config: VibeBotConfig) -> int:
 
 
 def unjudged(session: Session, bot_id: str, limit: int) -> Sequence[TimelinePost]:
-    """Posts to be judged: who addresses the bot first, then the newest, without those that stand in line.
+    """Posts to be decided on: who addresses the bot first, then the newest, without those that stand in line.
 
     While another post of its author's or of its conversation is about to be answered, a post needs no judgement, and
     the cooldown may spare it one for good: of 1,367 posts that a backtest judged without regard to it, it answered 588.
@@ -234,12 +234,7 @@ class JobMaker:
 
     def _facts(self, post: TimelinePost, author: Community | None) -> dict[str, Any]:
         """What is known of the target before anything is written: what a reward may not be earned by."""
-        judgement = self._session.scalars(
-            select(Judgement)
-            .where(Judgement.bot_id == post.bot_id, Judgement.x_post_id == post.x_post_id)
-            .order_by(Judgement.judged_at.desc())
-            .limit(1)
-        ).one_or_none()  # none where the post calls the bot
+        judgement = None if post.summons else self._judgement(post)
         return {
             "target_post_id": post.x_post_id,
             "target_author_id": post.author_id,
@@ -256,6 +251,15 @@ class JobMaker:
             "target_velocity": velocity(post.likes, post.retweets, post.created_at, post.counts_at),
             "author_followers": author.followers if author else None,
         }
+
+    def _judgement(self, post: TimelinePost) -> Judgement:
+        """The newest one, by which it was selected."""
+        return self._session.scalars(
+            select(Judgement)
+            .where(Judgement.bot_id == post.bot_id, Judgement.x_post_id == post.x_post_id)
+            .order_by(Judgement.judged_at.desc())
+            .limit(1)
+        ).one()
 
 
 def velocity(likes: int | None, retweets: int | None, created_at: datetime, counts_at: datetime | None) -> float | None:
