@@ -40,7 +40,6 @@ Arm = Literal["trained", "shuffled", "oracle"]
 
 REPORT = "report.json"
 DRAFTS_PER_UPDATE = 96
-LONGEST_PROMPT = 424  # tokens, of which some 340 are the persona and the examples
 MOST_ANSWERED = 64  # in a turn: what the timeline brings, and who called; some 30 to 40
 # A community that answers so little that nothing is ever learnt must not be lived in for ever.
 LONGEST = timedelta(days=90)
@@ -99,9 +98,9 @@ def backtest_config(directory: Path, plan: Plan, handles: list[str]) -> VibeBotC
     update learns from what the policy of today wrote and not that of two updates ago.
     """
     settings = sandbox_config(directory, plan.model)
-    learning = time_lapse_config(directory, plan.model)["ppo"]
+    lapse = time_lapse_config(directory, plan.model)
     settings["persona"] = {**settings["persona"], "adaptive": False}
-    settings["model"] = {**settings["model"], "batch_size": MOST_ANSWERED, "max_prompt_tokens": LONGEST_PROMPT}
+    settings["model"] = {**lapse["model"], "batch_size": MOST_ANSWERED}
     return parse_config(
         {
             **settings,
@@ -127,7 +126,7 @@ def backtest_config(directory: Path, plan: Plan, handles: list[str]) -> VibeBotC
                 "min_pause": 0,
             },
             "ppo": {
-                **learning,
+                **lapse["ppo"],
                 "gate": plan.gate,
                 "reference_share": 0.0,
                 "min_samples": DRAFTS_PER_UPDATE,

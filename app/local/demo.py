@@ -33,7 +33,7 @@ from dbs.session import Database
 ROUNDS = 3
 # What a run has to reach, and how long it may take for it, in wall seconds.
 MIN_FOLLOWED, MIN_JUDGED, MIN_POSTED = 5, 50, 24
-TIME_LIMIT, ROUND_LIMIT = 330.0, 200.0
+TIME_LIMIT, ROUND_LIMIT = 330.0, 300.0
 STILL_AT_THE_END: list[LoopName] = [loop for loop in LoopName if loop not in {LoopName.PUBLISHING, LoopName.ENGAGEMENT}]
 
 

@@ -35,6 +35,8 @@ def fetch_model(console: Console) -> Path:
 def sandbox_config(directory: Path, model: Path) -> dict[str, Any]:
     """Settings as they stand in an explorer.yaml, for time as it is; `config_writer` adds the handles."""
     settings = time_lapse_config(directory, model)
+    # A conversation is shown at its full length: there is time to read it.
+    del settings["model"]["max_prompt_tokens"]
     return {name: part for name, part in settings.items() if name not in PACE}
 
 
@@ -43,7 +45,11 @@ def time_lapse_config(directory: Path, model: Path) -> dict[str, Any]:
     settings: dict[str, Any] = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
     return {
         **settings,
-        "model": {"hf_repo_id": str(model.resolve()), "checkpoint_dir": str(directory / "checkpoints")},
+        "model": {
+            **settings["model"],
+            "hf_repo_id": str(model.resolve()),
+            "checkpoint_dir": str(directory / "checkpoints"),
+        },
         "data_dir": str(directory / "data"),
     }
 
