@@ -26,7 +26,7 @@ from app.local.observer import Observer
 from app.local.oracle import Oracle
 from app.local.report import report
 from app.local.safety_figures import safety_figures, show_safety
-from app.local.sandboxed import BOT_ID, sandbox_config, time_lapse_config
+from app.local.sandboxed import BOT_ID, time_lapse_config
 from app.local.servers import EmbeddedPostgres
 from app.local.stack import alone, end_on_signals
 from app.local.virtual import START, Mechanism, VirtualLoop, virtual_loop
@@ -97,10 +97,9 @@ def backtest_config(directory: Path, plan: Plan, handles: list[str]) -> VibeBotC
     It learns as the demo does. Rewards at four hours: by then five sixths of what a post will earn is there, and an
     update learns from what the policy of today wrote and not that of two updates ago.
     """
-    settings = sandbox_config(directory, plan.model)
-    lapse = time_lapse_config(directory, plan.model)
+    settings = time_lapse_config(directory, plan.model)
     settings["persona"] = {**settings["persona"], "adaptive": False}
-    settings["model"] = {**lapse["model"], "batch_size": MOST_ANSWERED}
+    settings["model"] = {**settings["model"], "batch_size": MOST_ANSWERED}
     return parse_config(
         {
             **settings,
@@ -126,7 +125,7 @@ def backtest_config(directory: Path, plan: Plan, handles: list[str]) -> VibeBotC
                 "min_pause": 0,
             },
             "ppo": {
-                **lapse["ppo"],
+                **settings["ppo"],
                 "gate": plan.gate,
                 "reference_share": 0.0,
                 "min_samples": DRAFTS_PER_UPDATE,
